@@ -1,0 +1,180 @@
+"""What a caller may pass, checked while tracing: the one home of error texts.
+
+Every message names the function, the leaf, what must hold, what was got, what to do.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def inputs(caller: str, x, baseline) -> None:
+    """Checks that x holds floating arrays and that the baseline fits it.
+
+    Raises:
+        TypeError: if a leaf of x is no floating or complex array.
+        ValueError: if the baseline does not have the structure and shapes of x.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
+    if not leaves:
+        raise ValueError(f"{caller}: x must hold at least one array, got {x!r}.")
+    for path, leaf in leaves:
+        _floating(caller, "x" + jax.tree_util.keystr(path), leaf)
+    baselines, found = jax.tree.flatten(baseline)
+    if found != structure:
+        raise ValueError(
+            f"{caller}: baseline must have the structure of x, {structure}, got {found}. "
+            "Build it with igjax.baselines.zeros(x), or jax.tree.map over x."
+        )
+    for (path, leaf), b in zip(leaves, baselines, strict=True):
+        _fit(caller, jax.tree_util.keystr(path), leaf, b)
+
+
+def _floating(caller: str, name: str, leaf) -> None:
+    if hasattr(leaf, "to_numpy") and hasattr(leaf, "columns"):
+        raise TypeError(
+            f"{caller}: {name} must be an array, got a {type(leaf).__name__}. "
+            "Pass frame.to_numpy(dtype='float32'), and keep frame.columns for the names."
+        )
+    if not is_array(leaf):
+        raise TypeError(
+            f"{caller}: {name} must be a floating or complex array, got "
+            f"{type(leaf).__name__}. Convert it with jax.numpy.asarray."
+        )
+    dtype = _dtype(leaf)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(
+            f"{caller}: {name} must be floating or complex, got {dtype}"
+            f"{list(np.shape(leaf))}. Cast pixels and counts with .astype('float32'); "
+            "labels and token ids go in *args; to attribute to token ids, embed them: "
+            "igjax.from_embedding."
+        )
+
+
+def _fit(caller: str, key: str, leaf, baseline) -> None:
+    if not is_array(baseline):
+        raise TypeError(
+            f"{caller}: baseline{key} must be an array or a number, got "
+            f"{type(baseline).__name__}. Convert it with jax.numpy.asarray."
+        )
+    if np.shape(baseline) not in ((), np.shape(leaf)):
+        raise ValueError(
+            f"{caller}: baseline{key} must be a scalar or have the shape of x{key}, "
+            f"{np.shape(leaf)}, got {np.shape(baseline)}. Both are one example's; batches "
+            "go through jax.vmap(attribute, in_axes=(0, None, ...))."
+        )
+    complexes = [jnp.issubdtype(_dtype(a), jnp.complexfloating) for a in (leaf, baseline)]
+    if complexes == [False, True]:
+        raise TypeError(
+            f"{caller}: baseline{key} must be real like x{key}, got {_dtype(baseline)}. "
+            "Take its real part, or make x complex."
+        )
+
+
+def is_array(leaf) -> bool:
+    """True for what JAX can trace as an array: arrays and numbers, but no booleans."""
+    if isinstance(leaf, jax.Array):
+        return True
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind not in "OSUMm"
+    return isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
+
+
+def _dtype(leaf) -> np.dtype:
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
+def score(caller: str, output, *, scalar: bool) -> None:
+    """Checks what f returned, given as a pytree of shapes and dtypes.
+
+    Raises:
+        TypeError: if it is not one real floating array.
+        ValueError: if it must be a scalar and is none.
+    """
+    if not isinstance(output, jax.ShapeDtypeStruct):
+        raise TypeError(
+            f"{caller}: f must return one array, got {output!r}. Pick the output, as in "
+            "lambda x, *args: f(x, *args)['logits']."
+        )
+    got = f"{output.dtype}{list(output.shape)}"
+    if jnp.issubdtype(output.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{caller}: f must return a real number, got {got}. Attribute its real part, "
+            "imaginary part or modulus: jnp.real(f(x)), say."
+        )
+    if not jnp.issubdtype(output.dtype, jnp.floating):
+        raise TypeError(
+            f"{caller}: f must return a floating number, got {got}. A predicted class has "
+            "no gradient: attribute its logit."
+        )
+    if scalar and output.shape != ():
+        raise ValueError(
+            f"{caller}: f must return a scalar, shape (), got {got}. Choose one output "
+            "with igjax.select(f), take a batch axis off with igjax.single(f), or explain "
+            "all outputs with igjax.integrated_jacobian(f)."
+        )
+
+
+def point(caller: str, got, start) -> None:
+    """Checks that what a path returned is a point of one shape along the path.
+
+    Raises:
+        ValueError: if the point has no floating leaves or not the structure of x.
+    """
+    shapes = [jax.tree.map(lambda a: tuple(a.shape), tree) for tree in (start, got)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{caller}: path(x, baseline, t) must return a point like x, {shapes[0]}, got "
+            f"{shapes[1]}. t is a scalar; one call returns one point."
+        )
+
+
+def chunk_size(caller: str, size) -> None:
+    """Checks the number of nodes that are evaluated side by side.
+
+    Raises:
+        ValueError: if it is neither None nor a positive integer.
+    """
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if size is not None and not (whole and size >= 1):
+        raise ValueError(
+            f"{caller}: chunk_size must be None or an integer of at least 1, got {size!r}."
+        )
+
+
+def static(caller: str, leaves) -> None:
+    """Checks that the arguments that are no arrays may be part of a cache key.
+
+    Raises:
+        TypeError: if it is not hashable.
+    """
+    for leaf in leaves:
+        try:
+            hash(leaf)
+        except TypeError:
+            raise TypeError(
+                f"{caller}: arguments that are no arrays must be hashable, got {leaf!r}. "
+                "Pass a tuple or a frozen dataclass, or close over it."
+            ) from None
+
+
+def evaluation_mode(caller: str, models) -> None:
+    """Checks that NNX models neither drop units nor update batch statistics.
+
+    Raises:
+        ValueError: if a dropout or a batch normalization is in training mode.
+    """
+    for model in models:
+        for path, module in sys.modules["flax.nnx"].iter_modules(model):
+            drops = getattr(module, "rate", 0) and not getattr(
+                module, "deterministic", True
+            )
+            if drops or not getattr(module, "use_running_average", True):
+                flag = "deterministic" if drops else "use_running_average"
+                raise ValueError(
+                    f"{caller}: the model must be in evaluation mode, got "
+                    f"{type(module).__name__}({flag}=False) at "
+                    f"{'.'.join(map(str, path)) or 'its root'}. Call model.eval() first."
+                )

@@ -1,0 +1,206 @@
+"""Compiled by itself, never stale, never leaking: how a method calls the user's `f`.
+
+`f` is traced once per shape, through a fresh wrapper (JAX caches traces by function, and
+would not see a rebound global), to a jaxpr and its constants. The constants, the weights
+that a closure holds, are operands of the compiled program: nothing is baked in, and all
+that follows (batching, export) sees only the jaxpr. The program lives in a cache that
+is weak on `f`; it is used while `_closures.observe` sees what it saw when `f` was traced.
+
+Tried and dropped: `jax.jit` with `f` static goes stale when a global or `self.w` is
+rebound and keeps every closure alive; `jax.closure_convert` hoists no concrete array.
+"""
+
+import functools
+import types
+import weakref
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from igjax import _checks
+from igjax._closures import Observation, is_nnx, observe
+from igjax._tracing import trace
+from igjax._tree import parameter_dtype, strong, widen
+
+PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
+
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_numpy_dtype_promotion",
+)
+_CACHE: dict[int, tuple[weakref.ref, dict]] = {}
+
+
+class _Program(NamedTuple):
+    observed: Observation
+    constants: list
+    run: Any  # jitted: (constants, operands) -> result
+
+
+def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool):
+    """Makes `attribute(x, baseline, *args)` of a recipe, a function of pure operands.
+
+    `recipe(f, path, x, baseline, rule, chunk_size)` gets `f` as a function of x alone
+    and `path` as a function of (x, baseline, t), both made of jaxprs.
+    """
+    _checks.chunk_size(caller, chunk_size)
+    for name, function in {"f": f, "path": path}.items():
+        if not callable(function):
+            raise TypeError(f"{caller}: {name} must be callable, got {function!r}.")
+
+    def attribute(x, baseline, /, *args):
+        _checks.inputs(caller, x, baseline)
+        call, bound = _unbind(f)
+        given, static = _split(caller, (bound, args))
+        operands = (x, baseline, given, _canonical(rule))
+        observed = observe(call, path)
+
+        def build():
+            models = jax.tree.leaves((bound, args), is_leaf=is_nnx)
+            _checks.evaluation_mode(caller, [*observed.models, *filter(is_nnx, models)])
+            return _build(caller, recipe, call, path, static, chunk_size, operands, scalar)
+
+        owner = _owner(call)
+        if owner is None or observed.tracers or _collective_axes():
+            constants, run = build()
+            return run(constants, operands)
+        programs = _programs(owner)
+        key = (recipe, id(path), chunk_size, _hint(call), static, _signature(operands))
+        program = programs.get(key)
+        if program is None or not program.observed.matches(observed):
+            built = build()
+            # Observed again: tracing f may have moved a counter that f names.
+            program = programs[key] = _Program(observe(call, path), *built)
+            if len(programs) > PROGRAMS_PER_FUNCTION:
+                del programs[next(iter(programs))]
+        return program.run(program.constants, operands)
+
+    return attribute
+
+
+def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
+    """Traces f and the path; returns their constants and the jitted program."""
+    x, baseline, given, _ = operands
+
+    def model(x, given):
+        (first, keywords), args = _join(given, static)
+        return call(*first, x, *args, **keywords)
+
+    x, baseline = jax.eval_shape(_fit, x, baseline)
+    f_constants, f_run, score = trace(model, x, given)
+    _checks.score(caller, score, scalar=scalar)
+    wide = jax.eval_shape(widen, (x, baseline))
+    t = jax.ShapeDtypeStruct((), parameter_dtype(x))
+    path_constants, path_run, point = trace(path, *wide, t)
+    _checks.point(caller, point, x)
+
+    @jax.jit
+    def run(constants, operands):
+        x, baseline, given, rule = operands
+        return recipe(
+            lambda x: f_run(constants[0], x, given),
+            lambda x, baseline, t: path_run(constants[1], x, baseline, t),
+            *_fit(x, baseline),
+            rule,
+            chunk_size,
+        )
+
+    return [f_constants, path_constants], run
+
+
+def _fit(x, baseline):
+    """Makes x and baseline arrays of the same shapes and dtypes."""
+    x = strong(x)
+    like = lambda b, a: jnp.broadcast_to(jnp.asarray(b).astype(a.dtype), a.shape)
+    return x, jax.tree.map(like, baseline, x)
+
+
+def _unbind(f):
+    """Takes arguments out of partials and weights out of pytree callables."""
+    if isinstance(f, functools.partial):
+        return f.func, (f.args, f.keywords)
+    if not isinstance(f, types.FunctionType) and not jax.tree_util.all_leaves([f]):
+        return type(f).__call__, ((f,), {})
+    return f, ((), {})
+
+
+def _split(caller: str, tree):
+    """Parts a pytree into its arrays and the rest, which is hashable."""
+    leaves, structure = jax.tree.flatten(tree)
+    given = [leaf for leaf in leaves if _checks.is_array(leaf)]
+    rest = tuple(None if _checks.is_array(leaf) else (leaf,) for leaf in leaves)
+    _checks.static(caller, rest)
+    return given, (structure, rest)
+
+
+def _join(given, static):
+    structure, rest = static
+    arrays = iter(given)
+    return structure.unflatten([next(arrays) if r is None else r[0] for r in rest])
+
+
+def _collective_axes() -> bool:
+    """True under a named axis, whose size a trace may contain."""
+    return core.nonempty_axis_env_DO_NOT_USE()  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _canonical(rule):
+    """Casts the tables of a rule to what JAX computes with, always into new arrays.
+
+    JAX 0.10.2 keeps the device copy of a NumPy array that was traced as a constant, and
+    hands it out in the wrong dtype after x64 is switched on.
+    """
+    cast = lambda a: a.astype(jax.dtypes.canonicalize_dtype(a.dtype))
+    return jax.tree.map(lambda a: cast(a) if isinstance(a, np.ndarray) else a, rule)
+
+
+def _owner(call):
+    """The object whose life the programs share; None if it cannot be watched."""
+    owner = getattr(call, "__self__", call) if _is_method(call) else call
+    try:
+        weakref.ref(owner)
+    except TypeError:
+        return None
+    return owner
+
+
+def _is_method(call) -> bool:
+    return isinstance(call, types.MethodType)
+
+
+def _hint(call) -> int:
+    """Tells methods of one object apart; `observe` has the last word."""
+    return id(call.__func__) if _is_method(call) else 0
+
+
+def _programs(owner) -> dict:
+    ref, programs = _CACHE.get(id(owner), (lambda: None, {}))
+    if ref() is not owner:
+        forget = functools.partial(_forget, id(owner))
+        ref, programs = weakref.ref(owner, forget), {}
+        _CACHE[id(owner)] = ref, programs
+    return programs
+
+
+def _forget(owner: int, ref) -> None:
+    if owner in _CACHE and _CACHE[owner][0] is ref:
+        del _CACHE[owner]
+
+
+def _signature(operands):
+    """What one trace is good for: structure, shapes, dtypes and the settings of JAX."""
+    leaves, structure = jax.tree.flatten(operands)
+    settings = tuple(getattr(jax.config, name) for name in _SETTINGS)
+    kinds = tuple(map(_kind, leaves))
+    return structure, kinds, settings, jax.sharding.get_abstract_mesh()
+
+
+def _kind(leaf):
+    if isinstance(leaf, jax.Array):
+        return jax.typeof(leaf)
+    return (leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else type(leaf)

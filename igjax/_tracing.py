@@ -1,0 +1,70 @@
+"""A function as a jaxpr and its constants: what igjax computes with instead of `f`.
+
+The constants of a jaxpr are the arrays that the function closed over. Those that a jitted
+function inside it holds are lifted out too, so that all weights become operands.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+
+def trace(function, *args):
+    """Traces a function through a fresh wrapper, so that no stale trace is reused.
+
+    Args:
+        function: any function of pytrees of arrays.
+        *args: arrays or shapes to trace it with.
+
+    Returns:
+        Its constants; `run(constants, *args)`, the function made of its jaxpr, which
+        keeps neither the function nor the constants alive; its output's shapes.
+    """
+    leaves, structure = jax.tree.flatten(args)
+    found = []
+
+    def fresh(*leaves):
+        output = function(*structure.unflatten(leaves))
+        found.append(jax.tree.structure(output))
+        return jax.tree.leaves(output)
+
+    closed = jax.make_jaxpr(fresh)(*leaves)
+    if _holds_constants(closed.jaxpr):
+        closed = jax.make_jaxpr(lambda *a: _evaluate(closed, a))(*leaves)
+    jaxpr, (output,) = closed.jaxpr, found
+    constants = [c if isinstance(c, jax.Array) else jnp.asarray(c) for c in closed.consts]
+
+    def run(constants, *args):
+        flat = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, constants))(*jax.tree.leaves(args))
+        return output.unflatten(flat)
+
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
+    return constants, run, output.unflatten(shapes)
+
+
+def _holds_constants(jaxpr) -> bool:
+    return any(_is_holder(eqn) for eqn in jaxpr.eqns)
+
+
+def _is_holder(eqn) -> bool:
+    if eqn.primitive is not core.primitives.jit_p:
+        return False
+    inner = eqn.params["jaxpr"]
+    return bool(inner.consts) or _holds_constants(inner.jaxpr)
+
+
+def _evaluate(closed, args):
+    """Evaluates a jaxpr with the jitted calls inlined that hold constants of their own."""
+    values = dict(zip(closed.jaxpr.invars, args, strict=True))
+    values.update(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    read = lambda v: v.val if isinstance(v, core.Literal) else values[v]
+    for eqn in closed.jaxpr.eqns:
+        inputs = list(map(read, eqn.invars))
+        if _is_holder(eqn):
+            outputs = _evaluate(eqn.params["jaxpr"], inputs)
+        else:
+            functions, params = eqn.primitive.get_bind_params(eqn.params)
+            outputs = eqn.primitive.bind(*functions, *inputs, **params)
+            outputs = outputs if eqn.primitive.multiple_results else [outputs]
+        values.update(zip(eqn.outvars, outputs, strict=True))
+    return list(map(read, closed.jaxpr.outvars))

@@ -1,0 +1,36 @@
+"""Arithmetic on pytrees: the few sums and casts that the integral needs. No policy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def wide(dtype) -> np.dtype:
+    """The dtype to accumulate in: float32 (or complex64) at the least."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def parameter_dtype(x) -> np.dtype:
+    """The dtype of t: the real part of the widest accumulation dtype."""
+    return jnp.result_type(*(jnp.finfo(wide(a.dtype)).dtype for a in jax.tree.leaves(x)))
+
+
+def strong(tree):
+    """Makes every leaf an array with a dtype of its own, numbers too."""
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a)), tree)
+
+
+def widen(tree):
+    """Casts every leaf to its accumulation dtype."""
+    return jax.tree.map(lambda a: a.astype(wide(a.dtype)), tree)
+
+
+def cast_like(tree, like):
+    """Casts every leaf of `tree` to the dtype of its counterpart in `like`."""
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
+
+
+def total(tree, keep: int):
+    """Sums all leaves over all axes but the first `keep`."""
+    sums = [a.sum(axis=tuple(range(keep, a.ndim))) for a in jax.tree.leaves(tree)]
+    return sum(sums[1:], sums[0])

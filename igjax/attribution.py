@@ -1,0 +1,131 @@
+"""The result of every method: the values, and what is known about their error.
+
+One type whatever the rule, so that code that reads a result never asks how it was made.
+Numerical trouble is data in here, never an exception: `status` says what happened.
+"""
+
+import dataclasses
+import enum
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+__all__ = ["Attribution", "Status"]
+
+
+class Status(enum.IntEnum):
+    """What is known about a result; `Attribution.converged` means TOLERANCE_MET.
+
+    Example:
+        >>> import igjax
+        >>> igjax.Status(1).name
+        'NO_TOLERANCE'
+    """
+
+    TOLERANCE_MET = 0  # the tolerance is met, and verified
+    NO_TOLERANCE = 1  # none was asked for: fixed rules, always
+    BUDGET_SPENT = 2  # max_evaluations were not enough
+    RESOLUTION = 3  # the resolution of the dtype was reached
+    NON_FINITE = 4  # a score or gradient on the path is not finite
+    NOT_VERIFIED = 5  # the tolerance seems met, but the check of the scores failed
+
+    @property
+    def meaning(self) -> str:
+        """The status in words."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Status.TOLERANCE_MET: "tolerance met and verified",
+    Status.NO_TOLERANCE: "no tolerance asked (fixed rule)",
+    Status.BUDGET_SPENT: "budget spent before the tolerance was met",
+    Status.RESOLUTION: "resolution of the dtype reached before the tolerance was met",
+    Status.NON_FINITE: "a score or gradient on the path is not finite",
+    Status.NOT_VERIFIED: "not verified: scores along the path disagree",
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Attribution:
+    r"""Attributions with their certificate.
+
+    All fields are arrays (or pytrees of them), so a result passes through `jit`, `vmap`
+    and `shard_map`; a batch of results is one `Attribution` with a leading axis.
+
+    Attributes:
+        values: pytree like x, real, float32 or wider: the attribution of each feature,
+            in units of the score. For a Jacobian the output's axes come first.
+        error: pytree like values: the estimated absolute error of each value.
+        delta: completeness gap, sum(values) - (score - baseline_score). Small is
+            necessary, not sufficient: errors of features cancel in it.
+        score: f at the end of the path, x.
+        baseline_score: f at the start of the path, the baseline.
+        evaluations: int32, gradients spent on this example.
+        forwards: int32, scores spent on this example besides the gradients.
+        jumps: int32, jumps narrower than the dtype resolves (adaptive rule).
+        status: int32, a `Status`.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> igjax.integrated_gradients(jnp.sum)(jnp.ones(2), 0.0)
+        Attribution(values=float32[2], score=2, baseline_score=0, delta=0,
+            evaluations=32, status=1)
+    """
+
+    values: object
+    error: object
+    delta: jax.Array
+    score: jax.Array
+    baseline_score: jax.Array
+    evaluations: jax.Array
+    forwards: jax.Array
+    jumps: jax.Array
+    status: jax.Array
+
+    @property
+    def converged(self) -> jax.Array:
+        """True where a tolerance was asked for, met and verified."""
+        return self.status == Status.TOLERANCE_MET
+
+    def example(self, i: int) -> "Attribution":
+        """Returns the result of example i of a batch.
+
+        Args:
+            i: index along the leading axis of every field.
+
+        Returns:
+            An `Attribution` without that axis.
+
+        Raises:
+            IndexError: if this is no batch, or i is out of range.
+
+        Example:
+            >>> import igjax, jax, jax.numpy as jnp
+            >>> attribute = igjax.integrated_gradients(jnp.prod)
+            >>> batch = jax.vmap(attribute)(jnp.ones((3, 2)), jnp.zeros((3, 2)))
+            >>> batch.example(0).values
+            Array([0.5, 0.5], dtype=float32)
+        """
+        axes = np.shape(self.evaluations)
+        if not axes:
+            raise IndexError("Attribution.example: this is one example, not a batch.")
+        if not -axes[0] <= i < axes[0]:
+            raise IndexError(
+                f"Attribution.example: the batch has {axes[0]} examples, got {i}."
+            )
+        return jax.tree.map(lambda a: a[i], self)
+
+    def __repr__(self):
+        shapes = jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", self.values)
+        text = shapes if isinstance(shapes, str) else str(shapes).replace("'", "")
+        rest = ("score", "baseline_score", "delta", "evaluations", "status")
+        shown = ", ".join(f"{name}={_short(getattr(self, name))}" for name in rest)
+        return f"Attribution(values={text}, {shown})"
+
+
+def _short(a) -> str:
+    if np.shape(a) or isinstance(a, Tracer) or not isinstance(a, jax.Array):
+        return f"{a.dtype}{list(a.shape)}" if hasattr(a, "dtype") else repr(a)
+    return f"{a.item():.6g}"
