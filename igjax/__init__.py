@@ -1,12 +1,24 @@
-"""igjax: path attributions for JAX as function transformations, honest about their error."""
+"""igjax: path attributions for JAX as function transformations, with their own error."""
 
 from importlib.metadata import version
 
-from igjax import baselines as baselines, paths as paths, rules as rules
+from igjax import (
+    baselines as baselines,
+    diagnostics as diagnostics,
+    paths as paths,
+    rules as rules,
+)
 from igjax.attribution import Attribution as Attribution, Status as Status
+from igjax.bridges import (
+    Embedded as Embedded,
+    from_embedding as from_embedding,
+    select as select,
+    single as single,
+)
 from igjax.integrated import (
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )
+from igjax.storage import Saved as Saved, load as load, save as save
 
 __version__ = version("igjax")

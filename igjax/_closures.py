@@ -125,10 +125,10 @@ class _Walk:
                 continue
             self.tokens.append(name)
             self.see(value)
-            if isinstance(value, types.ModuleType) and not _library(value):
-                if ("module", id(value)) not in self.seen:
-                    self.seen["module", id(value)] = len(self.seen)
-                    self.globals(vars(value), names)
+            is_module = isinstance(value, types.ModuleType) and not _library(value)
+            if is_module and (id(value), names) not in self.seen:
+                self.seen[id(value), names] = len(self.seen)
+                self.globals(vars(value), names)
 
     def methods(self, cls):
         for base in cls.__mro__:

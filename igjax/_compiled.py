@@ -78,6 +78,8 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
             program = programs[key] = _Program(observe(call, path), *built)
             if len(programs) > PROGRAMS_PER_FUNCTION:
                 del programs[next(iter(programs))]
+        # A bridge may know what values its arguments can take.
+        getattr(f, "validate", _accept)(x, *args)
         return program.run(program.constants, operands)
 
     return attribute
@@ -142,6 +144,10 @@ def _join(given, static):
     structure, rest = static
     arrays = iter(given)
     return structure.unflatten([next(arrays) if r is None else r[0] for r in rest])
+
+
+def _accept(*args) -> None:
+    del args
 
 
 def _collective_axes() -> bool:

@@ -30,7 +30,7 @@ def trace(function, *args):
 
     closed = jax.make_jaxpr(fresh)(*leaves)
     if _holds_constants(closed.jaxpr):
-        closed = jax.make_jaxpr(lambda *a: _evaluate(closed, a))(*leaves)
+        closed = jax.make_jaxpr(lambda *a: evaluate(closed, a, _inline_holder))(*leaves)
     jaxpr, (output,) = closed.jaxpr, found
     constants = [c if isinstance(c, jax.Array) else jnp.asarray(c) for c in closed.consts]
 
@@ -53,18 +53,35 @@ def _is_holder(eqn) -> bool:
     return bool(inner.consts) or _holds_constants(inner.jaxpr)
 
 
-def _evaluate(closed, args):
-    """Evaluates a jaxpr with the jitted calls inlined that hold constants of their own."""
+def _inline_holder(eqn, inputs):
+    """Inlines the jitted calls that hold constants of their own."""
+    if _is_holder(eqn):
+        return evaluate(eqn.params["jaxpr"], inputs, _inline_holder)
+    return bind(eqn, inputs)
+
+
+def evaluate(closed, args, rule):
+    """Evaluates a closed jaxpr, with a rule in the place of `bind` for each equation.
+
+    Args:
+        closed: the jaxpr with its constants.
+        args: its inputs, flat.
+        rule: `rule(eqn, inputs) -> outputs`, both lists.
+
+    Returns:
+        The list of outputs.
+    """
     values = dict(zip(closed.jaxpr.invars, args, strict=True))
     values.update(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     read = lambda v: v.val if isinstance(v, core.Literal) else values[v]
     for eqn in closed.jaxpr.eqns:
-        inputs = list(map(read, eqn.invars))
-        if _is_holder(eqn):
-            outputs = _evaluate(eqn.params["jaxpr"], inputs)
-        else:
-            functions, params = eqn.primitive.get_bind_params(eqn.params)
-            outputs = eqn.primitive.bind(*functions, *inputs, **params)
-            outputs = outputs if eqn.primitive.multiple_results else [outputs]
+        outputs = rule(eqn, list(map(read, eqn.invars)))
         values.update(zip(eqn.outvars, outputs, strict=True))
     return list(map(read, closed.jaxpr.outvars))
+
+
+def bind(eqn, inputs, **changes):
+    """Applies the primitive of an equation to inputs, with some parameters changed."""
+    params = eqn.primitive.get_bind_params({**eqn.params, **changes})
+    outputs = eqn.primitive.bind(*inputs, **params)
+    return outputs if eqn.primitive.multiple_results else [outputs]

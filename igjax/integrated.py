@@ -11,7 +11,10 @@ from igjax.path_integral import path_integral, position
 
 __all__ = ["integrated_gradients", "integrated_jacobian"]
 
-CHUNK = 64  # nodes evaluated side by side unless the caller says otherwise
+# Nodes evaluated side by side unless the caller says otherwise. A CPU is fastest while
+# the activations of a block fit its caches; other devices want to be filled.
+CHUNK = {"cpu": 8}
+CHUNK_ELSEWHERE = 64
 
 
 def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
@@ -34,7 +37,7 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
         rule: a `rules.Rule`; None is `rules.gauss_legendre(32)`.
         path: `path(x, baseline, t) -> point`, differentiable in the scalar t.
         chunk_size: how many nodes are evaluated side by side; it bounds the memory,
-            which does not depend on the number of nodes. None is 64.
+            which does not depend on the number of nodes. None is 8 on a CPU, else 64.
 
     Returns:
         `attribute(x, baseline, *args) -> Attribution`. The baseline has the structure of
@@ -108,7 +111,8 @@ def integrated_jacobian(f, *, rule=None, path=paths.straight, chunk_size=None):
 def _integrate(f, path, x, baseline, rule, chunk_size):
     ends = jnp.arange(2, dtype=parameter_dtype(x))
     start, end = jax.vmap(lambda t: f(position(path, x, baseline, t)))(ends)
-    values, error = path_integral(f, path, x, baseline, rule, chunk_size or CHUNK)
+    size = chunk_size or CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
+    values, error = path_integral(f, path, x, baseline, rule, size)
     return _certified(values, error, start, end, np.shape(rule.nodes)[-1])
 
 

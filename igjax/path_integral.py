@@ -8,10 +8,13 @@ by the error weights of the rule, give the error estimate. Everything is done in
 of `chunk_size` nodes, and only running sums are kept: memory does not grow with the rule.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from igjax._convolutions import in_loop_layout
 from igjax._tree import cast_like, parameter_dtype, widen
 
 
@@ -39,8 +42,8 @@ def integrand(f, path, x, baseline, t):
 def path_integral(f, path, x, baseline, rule, chunk_size):
     """Returns the integral and its estimated error, pytrees of (outputs..., leaf...)."""
     n = rule.nodes.shape[-1]
-    size = min(n, chunk_size)
-    blocks = -(-n // size)
+    blocks = -(-n // chunk_size)
+    size = -(-n // blocks)  # blocks of equal size, at most chunk_size
     dtype = parameter_dtype(x)
     rows = jnp.concatenate([rule.weights[None], rule.error_weights]).astype(dtype)
     nodes = jnp.asarray(rule.nodes).astype(dtype)
@@ -51,11 +54,11 @@ def path_integral(f, path, x, baseline, rule, chunk_size):
 
     def add(sums, block):
         t, w = block
-        parts = jax.vmap(lambda t: integrand(f, path, x, baseline, t))(t)
+        parts = in_loop_layout(jax.vmap(partial(integrand, f, path, x, baseline)))(t)
         weigh = lambda a: jnp.tensordot(w.astype(a.dtype), a, 1, precision="highest")
         return jax.tree.map(lambda s, a: s + weigh(a), sums, parts), None
 
-    shape = jax.eval_shape(lambda t: integrand(f, path, x, baseline, t), nodes[0, 0])
+    shape = jax.eval_shape(partial(integrand, f, path, x, baseline), nodes[0, 0])
     zeros = jax.tree.map(lambda a: jnp.zeros((len(rows), *a.shape), a.dtype), shape)
     sums, _ = jax.lax.scan(add, zeros, (nodes, rows.swapaxes(0, 1)))
     values = jax.tree.map(lambda a: a[0], sums)

@@ -1,0 +1,230 @@
+"""From the model that a user has to the `f(x, *args) -> scalar` that igjax explains.
+
+Each bridge is a function from function to function, so that they compose:
+`select(single(model.apply_fn))` explains one class of a batch-first model.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+__all__ = ["Embedded", "from_embedding", "select", "single"]
+
+
+def single(g) -> Callable:
+    """Makes a batch-first function one of a single example.
+
+    Use it for models that insist on a batch axis: x gets one of size 1, every array of
+    the output loses it again. Other arguments pass through untouched.
+
+    Args:
+        g: `g(batch, *args) -> output`, with the batch on the first axis of each leaf of
+            both.
+
+    Returns:
+        `f(x, *args) -> output` for one example.
+
+    Raises:
+        ValueError: while tracing, if the output has no batch axis of size 1.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> igjax.single(lambda batch: batch.sum(axis=1))(jnp.ones(3))
+        Array(3., dtype=float32)
+    """
+
+    def f(x, *args):
+        output = g(jax.tree.map(lambda a: jnp.asarray(a)[None], x), *args)
+        return jax.tree.map(_first, output)
+
+    return _named(f, g)
+
+
+def _first(a):
+    if np.ndim(a) == 0 or a.shape[0] != 1:
+        raise ValueError(
+            "single: the output must keep the batch axis of size 1 in front, got shape "
+            f"{np.shape(a)}. If g takes one example already, use it as it is."
+        )
+    return a[0]
+
+
+def select(g) -> Callable:
+    """Makes a function with a vector of outputs one of a single output, chosen by label.
+
+    The label is an argument, so one compilation serves all classes. Take the label fixed
+    at x, a predicted class too: a maximum taken along the path is another function.
+
+    Args:
+        g: `g(x, *args) -> outputs` of shape (classes,), for one example.
+
+    Returns:
+        `f(x, label, *args) -> scalar`, the output of that label: an integer scalar in
+        [0, classes). A label out of range is never clamped: its score is NaN, and the
+        result says so; a concrete one is an error.
+
+    Raises:
+        ValueError: if the outputs are no vector, or a concrete label is out of range.
+        TypeError: if the label is no integer.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> f = igjax.select(lambda x: 2.0 * x)
+        >>> attribute = igjax.integrated_gradients(f)
+        >>> attribute(jnp.array([1.0, 3.0]), 0.0, 1).values
+        Array([0., 6.], dtype=float32)
+    """
+    classes = []
+
+    def f(x, label, *args):
+        outputs = g(x, *args)
+        if np.ndim(outputs) != 1:
+            raise ValueError(
+                f"select: g must return a vector of outputs, got {np.shape(outputs)}. "
+                "For a batch-first model use igjax.select(igjax.single(g))."
+            )
+        classes[:] = outputs.shape
+        _check_label(label, len(outputs))
+        inside = (label >= 0) & (label < len(outputs))
+        return jnp.where(inside, outputs[jnp.where(inside, label, 0)], jnp.nan)
+
+    def validate(x, label, *args):
+        del x, args  # the arguments of f; only the label may be out of range
+        if classes:
+            _check_label(label, classes[0])
+
+    # igjax calls it with the concrete arguments of an attribution.
+    f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
+    return _named(f, g)
+
+
+def _check_label(label, classes: int) -> None:
+    if not jnp.issubdtype(jnp.result_type(label), jnp.integer) or np.ndim(label):
+        raise TypeError(
+            f"select: the label must be an integer scalar, got {label!r}. One example has "
+            "one label; a batch of labels goes through jax.vmap(attribute)."
+        )
+    if not isinstance(label, Tracer) and not 0 <= label < classes:
+        raise ValueError(
+            f"select: the label must be in [0, {classes}), got {label}. g returns "
+            f"{classes} outputs."
+        )
+
+
+class Embedded(NamedTuple):
+    """A model of token ids, cut at its embedding.
+
+    Attributes:
+        embed: `embed(tokens, *args) -> x`, floating, of shape tokens.shape + (features,).
+        f: `f(x, tokens, *args) -> output`, the model with its embedding replaced by x.
+    """
+
+    embed: Callable
+    f: Callable
+
+
+def from_embedding(g, name: str | None = None) -> Embedded:
+    """Cuts an unmodified Flax model of token ids at its `nn.Embed`.
+
+    Token ids have no gradient; their embeddings have. `embed` computes them, and `f`
+    runs the model with the output of its Embed replaced. Sum the values over the last
+    axis for a score per token: the sum stays complete.
+
+    Args:
+        g: `g(tokens, *args) -> output`, which calls a Flax linen model, for one example.
+        name: the name of the Embed module, if the model has several (words, positions).
+
+    Returns:
+        `Embedded(embed, f)`.
+
+    Raises:
+        ImportError: if Flax is not installed.
+        ValueError: while tracing, if the model has no Embed of that name, or several and
+            no name was given; the message lists the names there are.
+
+    Example:
+        >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
+        >>> model = nn.Sequential([nn.Embed(9, 4), nn.tanh, nn.Dense(1)])
+        >>> tokens = jnp.array([1, 5, 2])
+        >>> params = model.init(jax.random.key(0), tokens)
+        >>> embed, f = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens).sum())
+        >>> x = embed(tokens, params)
+        >>> attribute = igjax.integrated_gradients(f)
+        >>> attribute(x, jnp.zeros_like(x), tokens, params).values.sum(-1).shape
+        (3,)
+    """
+
+    def embed(tokens, *args):
+        def found(call, shape):
+            raise _Found(call().reshape(*np.shape(tokens), shape[-1]))
+
+        try:
+            _intercepted(g, name, found, tokens, args)
+        except _Found as result:
+            return result.embedding
+        raise AssertionError("unreachable: an Embed was found")
+
+    def f(x, tokens, *args):
+        replace = lambda call, shape: x.reshape(shape)
+        return _intercepted(g, name, replace, tokens, args)
+
+    return Embedded(_named(embed, g), _named(f, g))
+
+
+def _intercepted(g, name: str | None, replace, tokens, args):
+    """Runs g with the output of its Embed replaced by `replace(call, shape)`."""
+    try:
+        import flax.linen as nn  # an extra: only who calls this needs it
+    except ImportError as error:
+        raise ImportError(
+            'from_embedding needs Flax. Install it: pip install "igjax[models]"'
+        ) from error
+    found = {}
+
+    def interceptor(call, inputs, keywords, context):
+        module = context.module
+        if not isinstance(module, nn.Embed) or context.method_name != "__call__":
+            return call(*inputs, **keywords)
+        path = "/".join(module.path)
+        found[path] = name in (None, path, module.name)
+        if not found[path]:
+            return call(*inputs, **keywords)
+        _check_names(found)
+        shape = (*inputs[0].shape, module.features)
+        return replace(lambda: call(*inputs, **keywords), shape)
+
+    with nn.intercept_methods(interceptor):
+        output = g(jnp.asarray(tokens), *args)
+    if not any(found.values()):
+        wanted = "" if name is None else f" named {name!r}"
+        raise ValueError(
+            f"from_embedding: g must call a flax.linen.Embed{wanted}, found "
+            f"{sorted(found)}. Of another framework, pass the part of the model after its "
+            "embedding as f."
+        )
+    return output
+
+
+class _Found(BaseException):  # no model may catch it by chance
+    def __init__(self, embedding):
+        self.embedding = embedding
+
+
+def _check_names(found: dict) -> None:
+    cut = [path for path, chosen in found.items() if chosen]
+    if len(cut) > 1:
+        raise ValueError(
+            f"from_embedding: the model has several Embed modules, {cut}. "
+            f"Choose one: from_embedding(g, name={cut[0]!r})."
+        )
+
+
+def _named(f, g):
+    """Names f after g for tracebacks; unlike functools.wraps, keeps its own signature."""
+    inner = getattr(g, "__qualname__", type(g).__qualname__)
+    f.__qualname__ = f"{f.__qualname__.partition('.')[0]}({inner})"
+    return f

@@ -1,0 +1,159 @@
+"""Results on disk: npz files without pickle, written whole or not at all.
+
+The arrays keep their dtypes, the pytree of the values its structure, and beside them
+stands what made them: versions, rule, device and whatever the caller adds.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from igjax.attribution import Attribution
+
+__all__ = ["Saved", "load", "save"]
+
+FORMAT = 1
+
+
+class Saved(NamedTuple):
+    """What `load` returns.
+
+    Attributes:
+        result: the `Attribution`, with NumPy arrays.
+        about: what made it: versions, rule, device, time, and the caller's notes.
+    """
+
+    result: Attribution
+    about: dict[str, Any]
+
+
+def save(file, result: Attribution, *, rule=None, **notes) -> None:
+    """Saves a result as an npz file, atomically: a reader never sees half of it.
+
+    Args:
+        file: path of the file, or a `Path`; an existing file is replaced.
+        result: an `Attribution`, of one example or a batch, made of dicts, lists,
+            tuples and arrays.
+        rule: the rule that made it, to be recorded.
+        **notes: anything that JSON holds: the model's name, a seed, a label.
+
+    Raises:
+        TypeError: if the values contain other containers, or a note is not JSON.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp, os, tempfile
+        >>> result = igjax.integrated_gradients(jnp.prod)(jnp.ones(2), 0.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     igjax.save(os.path.join(folder, "result.npz"), result, model="product")
+        ...     saved = igjax.load(os.path.join(folder, "result.npz"))
+        >>> saved.about["model"], saved.result.values
+        ('product', array([0.5, 0.5], dtype=float32))
+    """
+    arrays: list[np.ndarray] = []
+    fields = {
+        field.name: _encode(getattr(result, field.name), arrays)
+        for field in dataclasses.fields(result)
+    }
+    about = {
+        "igjax": version("igjax"),
+        "jax": jax.__version__,
+        "rule": None if rule is None else repr(rule),
+        "dtype": sorted({str(a.dtype) for a in jax.tree.leaves(result.values)}),
+        "device": jax.devices()[0].device_kind,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **notes,
+    }
+    header = json.dumps({"format": FORMAT, "fields": fields, "about": about})
+    named = {f"array_{i}": a for i, a in enumerate(arrays)}
+    _write(Path(file), {"header": np.array(header), **named})
+
+
+def load(file) -> Saved:
+    """Loads a result that `save` has written.
+
+    Args:
+        file: path of the file.
+
+    Returns:
+        `Saved(result, about)`; the arrays are NumPy arrays, equal to the last bit.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no result of igjax, or of a later version.
+
+    Example:
+        >>> import igjax
+        >>> igjax.load("no such file.npz")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'no such file.npz'
+    """
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            header = json.loads(str(data["header"]))
+            arrays = [data[f"array_{i}"] for i in range(len(data.files) - 1)]
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"load: {file} is not a result that igjax.save has written, or is damaged."
+        ) from error
+    if header["format"] > FORMAT:
+        raise ValueError(
+            f"load: {file} has format {header['format']}, this igjax reads up to {FORMAT}. "
+            "Upgrade igjax."
+        )
+    fields = {name: _decode(node, arrays) for name, node in header["fields"].items()}
+    return Saved(Attribution(**fields), header["about"])
+
+
+def _encode(tree, arrays: list):
+    """The structure of a pytree as JSON; its leaves are appended to arrays."""
+    if tree is None:
+        return None
+    if type(tree) is dict:
+        keys = [[k, _encode(v, arrays)] for k, v in tree.items()]
+        return {"dict": keys}
+    if type(tree) in (list, tuple):
+        return {type(tree).__name__: [_encode(v, arrays) for v in tree]}
+    if not jax.tree_util.all_leaves([tree]):
+        raise TypeError(
+            f"save: values must be made of dicts, lists, tuples and arrays, got "
+            f"{type(tree).__name__}. Convert it first, {type(tree).__name__} to dict say."
+        )
+    arrays.append(np.asarray(tree))
+    return len(arrays) - 1
+
+
+def _decode(node, arrays):
+    if node is None:
+        return None
+    if isinstance(node, int):
+        return arrays[node]
+    ((kind, content),) = node.items()
+    if kind == "dict":
+        return {key: _decode(value, arrays) for key, value in content}
+    return (list if kind == "list" else tuple)(_decode(v, arrays) for v in content)
+
+
+def _write(file: Path, arrays: dict) -> None:
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, **arrays)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
