@@ -23,7 +23,7 @@ from jax.extend import core
 from igjax import _checks
 from igjax._closures import Observation, is_nnx, observe
 from igjax._tracing import trace
-from igjax._tree import parameter_dtype, strong, widen
+from igjax._tree import cast_like, parameter_dtype, strong, widen
 
 PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
 
@@ -36,6 +36,16 @@ _SETTINGS = (
 _CACHE: dict[int, tuple[weakref.ref, dict]] = {}
 
 
+class Operands(NamedTuple):
+    """Everything that an attribution is computed from: all of it arrays."""
+
+    x: Any
+    baseline: Any
+    given: Any  # the array leaves of *args, and of what f is bound to
+    f_constants: Any
+    path_constants: Any
+
+
 class _Program(NamedTuple):
     observed: Observation
     constants: list
@@ -45,8 +55,9 @@ class _Program(NamedTuple):
 def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool):
     """Makes `attribute(x, baseline, *args)` of a recipe, a function of pure operands.
 
-    `recipe(f, path, x, baseline, rule, chunk_size)` gets `f` as a function of x alone
-    and `path` as a function of (x, baseline, t), both made of jaxprs.
+    `recipe(f, path, operands, rule, chunk_size)` gets `f(operands, point)` and
+    `path(operands, t)`, both made of jaxprs; nothing is closed over, so that a recipe
+    may hand the operands to transformations of its own.
     """
     _checks.chunk_size(caller, chunk_size)
     for name, function in {"f": f, "path": path}.items():
@@ -101,16 +112,19 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
     path_constants, path_run, point = trace(path, *wide, t)
     _checks.point(caller, point, x)
 
+    def f(operands, point):
+        point = cast_like(point, operands.x)
+        return f_run(operands.f_constants, point, operands.given)
+
+    def route(operands, t):
+        ends = widen((operands.x, operands.baseline))
+        return path_run(operands.path_constants, *ends, t)
+
     @jax.jit
     def run(constants, operands):
         x, baseline, given, rule = operands
-        return recipe(
-            lambda x: f_run(constants[0], x, given),
-            lambda x, baseline, t: path_run(constants[1], x, baseline, t),
-            *_fit(x, baseline),
-            rule,
-            chunk_size,
-        )
+        bound = Operands(*_fit(x, baseline), given, *constants)
+        return recipe(f, route, bound, rule, chunk_size)
 
     return [f_constants, path_constants], run
 

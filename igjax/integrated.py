@@ -1,13 +1,16 @@
 """The methods: integrated gradients and Jacobians, short recipes over the path integral."""
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igjax import _compiled, paths, rules
+from igjax import _compiled, adaptive, paths, rules
 from igjax._tree import parameter_dtype, total, wide
 from igjax.attribution import Attribution, Status
-from igjax.path_integral import path_integral, position
+from igjax.path_integral import integrand, path_integral
 
 __all__ = ["integrated_gradients", "integrated_jacobian"]
 
@@ -108,26 +111,105 @@ def integrated_jacobian(f, *, rule=None, path=paths.straight, chunk_size=None):
     )
 
 
-def _integrate(f, path, x, baseline, rule, chunk_size):
-    ends = jnp.arange(2, dtype=parameter_dtype(x))
-    start, end = jax.vmap(lambda t: f(position(path, x, baseline, t)))(ends)
+def _integrate(f, path, operands, rule, chunk_size) -> Attribution:
+    """The recipe of both methods."""
+    if isinstance(rule, rules.Adaptive):
+        return _adaptive(f, path, operands, rule)
+    dtype = parameter_dtype(operands.x)
+    f, path = partial(f, operands), partial(path, operands)
+    start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
     size = chunk_size or CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
-    values, error = path_integral(f, path, x, baseline, rule, size)
-    return _certified(values, error, start, end, np.shape(rule.nodes)[-1])
+    values, error = path_integral(f, path, dtype, rule, size)
+    delta = total(values, end.ndim) - (_wide(end) - _wide(start))
+    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
+    evaluations = np.shape(rule.nodes)[-1]
+    return _certified(values, error, delta, start, end, status, evaluations, 2, 0)
 
 
-def _certified(values, error, start, end, evaluations: int) -> Attribution:
-    start, end = (a.astype(wide(a.dtype)) for a in (start, end))
-    delta = total(values, end.ndim) - (end - start)
-    finite = jnp.isfinite(delta) & jnp.isfinite(total(values, end.ndim))
+def _adaptive(f, path, operands, rule) -> Attribution:
+    dtype = parameter_dtype(operands.x)
+    t = jnp.zeros((), dtype)
+    score, parts = jax.eval_shape(
+        lambda o: integrand(partial(f, o), partial(path, o), t), operands
+    )
+    outputs = score.shape
+    sizes = [math.prod(a.shape[len(outputs) :]) for a in jax.tree.leaves(parts)]
+    flat = lambda parts: jnp.concatenate(
+        [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)], 1
+    )
+
+    def contributions(o, t):
+        score, parts = integrand(partial(f, o), partial(path, o), t)
+        return score.ravel(), flat(parts)
+
+    solution = adaptive.solve(
+        (lambda o, t: f(o, path(o, t)).ravel(), contributions),
+        operands,
+        rule,
+        (score.size, sum(sizes), dtype, _unit(operands.x, score.dtype)),
+    )
+
+    def unflat(a):
+        pieces = jnp.split(a, np.cumsum(sizes)[:-1], axis=1)
+        shaped = zip(pieces, jax.tree.leaves(parts), strict=True)
+        leaves = [piece.reshape(like.shape).astype(like.dtype) for piece, like in shaped]
+        return jax.tree.unflatten(jax.tree.structure(parts), leaves)
+
+    shaped = lambda a: a.reshape(outputs)
+    start, end = shaped(solution.baseline_score), shaped(solution.score)
+    delta = shaped(solution.values.sum(-1)) - (end - start)
+    return _certified(
+        unflat(solution.values),
+        unflat(solution.error),
+        delta,
+        start,
+        end,
+        _judge(solution).reshape(outputs),
+        solution.evaluations,
+        adaptive.PROBES + 2,
+        solution.jumps,
+    )
+
+
+def _judge(solution):
+    """The status of each output: the first trouble that is found."""
+    error = solution.error.sum(-1)
+    within = (error <= solution.bound) & (solution.gap <= solution.bound)
+    known = jnp.isfinite(error) & jnp.isfinite(solution.gap)
+    troubles = [~known, solution.stopped, within, solution.jumps > 0]
+    answers = [
+        Status.NON_FINITE,
+        Status.BUDGET_SPENT,
+        Status.TOLERANCE_MET,
+        Status.RESOLUTION,
+    ]
+    shape = jnp.broadcast_arrays(*troubles)
+    return jnp.select(
+        shape, [jnp.int32(a) for a in answers], jnp.int32(Status.NOT_VERIFIED)
+    )
+
+
+def _unit(x, score) -> float:
+    """The coarsest rounding unit among the dtypes of x and of the score."""
+    kinds = [a.dtype for a in jax.tree.leaves(x)] + [score]
+    return max(float(jnp.finfo(kind).eps) for kind in kinds)
+
+
+def _certified(
+    values, error, delta, start, end, status, evaluations, forwards, jumps
+) -> Attribution:
     return Attribution(
         values=values,
         error=error,
         delta=delta,
-        score=end,
-        baseline_score=start,
-        evaluations=jnp.int32(evaluations),
-        forwards=jnp.int32(2),
-        jumps=jnp.int32(0),
-        status=jnp.where(finite, Status.NO_TOLERANCE, Status.NON_FINITE).astype("int32"),
+        score=_wide(end),
+        baseline_score=_wide(start),
+        evaluations=jnp.asarray(evaluations, jnp.int32),
+        forwards=jnp.asarray(forwards, jnp.int32),
+        jumps=jnp.asarray(jumps, jnp.int32),
+        status=jnp.asarray(status, jnp.int32),
     )
+
+
+def _wide(a):
+    return a.astype(wide(a.dtype))

@@ -25,7 +25,9 @@ import numpy as np
 from numpy.polynomial import legendre
 
 __all__ = [
+    "Adaptive",
     "Rule",
+    "adaptive",
     "clenshaw_curtis",
     "composite",
     "gauss_kronrod",
@@ -104,6 +106,71 @@ class Rule:
 
     def __repr__(self):
         return f"Rule({np.shape(self.nodes)[-1]} nodes)"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Adaptive:
+    """The adaptive rule: nodes are chosen while integrating. Made by `adaptive`.
+
+    Attributes:
+        tolerance: relative to the sum of absolute values; an operand.
+        absolute_tolerance: in units of the score, or None; an operand.
+        max_evaluations: gradients that one example may take; static.
+
+    Example:
+        >>> import igjax
+        >>> igjax.rules.adaptive(1e-3).tolerance
+        0.001
+    """
+
+    tolerance: float | jax.Array
+    absolute_tolerance: float | jax.Array | None
+    max_evaluations: int = dataclasses.field(metadata={"static": True})
+
+
+def adaptive(
+    tolerance=1e-2, absolute_tolerance=None, max_evaluations: int = 3000
+) -> Adaptive:
+    r"""The adaptive rule: ask for a tolerance, never for a number of steps.
+
+    Where `converged` is true, $\sum_i |\mathrm{values}_i - \mathrm{exact}_i|$ is at
+    most max(tolerance $\sum_i |\mathrm{exact}_i|$, absolute tolerance), as far as
+    samples can see: a structure narrower than the gaps between them that leaves no net
+    change of f is invisible. Use it by default; a fixed rule where you need gradients
+    through the attribution, or a fixed cost.
+
+    Args:
+        tolerance: relative tolerance, positive. Traced: a sweep does not recompile.
+        absolute_tolerance: absolute tolerance, in units of the score; None is the level
+            of rounding, below which refinement stops in any case.
+        max_evaluations: gradients that one example may take at the most, at least 15.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ValueError: if a tolerance is not positive, or max_evaluations is less than 15.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> f = lambda x: jax.nn.sigmoid(300.0 * (x.sum() - 1.0))
+        >>> attribute = igjax.integrated_gradients(f, rule=igjax.rules.adaptive(1e-3))
+        >>> result = attribute(jnp.array([1.0, 3.0]), 0.0)
+        >>> bool(result.converged), result.values.round(2).tolist()
+        (True, [0.25, 0.75])
+    """
+    for name, value in {"tolerance": tolerance, "absolute": absolute_tolerance}.items():
+        if isinstance(value, int | float | np.ndarray) and not np.all(
+            np.asarray(value) > 0
+        ):
+            raise ValueError(f"rules.adaptive: the {name} must be positive, got {value!r}.")
+    if max_evaluations < 15:
+        raise ValueError(
+            "rules.adaptive: max_evaluations must be at least 15, one panel, got "
+            f"{max_evaluations}."
+        )
+    return Adaptive(tolerance, absolute_tolerance, max_evaluations)
 
 
 @functools.cache  # tables are immutable, and large ones cost a second

