@@ -1,19 +1,34 @@
 """What a function depends on besides its arguments, observed afresh at every call.
 
 A compiled attribution is valid as long as `f` would be traced to the same program. That
-depends on closure cells, globals, defaults, `self` and partial arguments, any of which
-may be rebound between two calls. `observe` walks them and returns a list of tokens: two
-equal lists mean that nothing was rebound. Arrays count by identity (JAX arrays are
-immutable; writable NumPy arrays count by content), numbers and strings by value, other
-objects by identity and by what they hold. Functions of libraries are taken as constant,
-but not what they close over. The walk keeps nothing alive but arrays and code.
+depends on closure cells, globals, defaults, `self`, partial arguments and static ones, any
+of which may be rebound or changed in place between two calls. `observe` walks them and
+returns a list of tokens: equal lists mean that nothing changed. JAX arrays count by
+identity (they are immutable), NumPy arrays by content, numbers and strings by value,
+containers by what they hold, other objects by identity and by what they hold.
+
+Two rules keep the walk short. Functions of libraries are taken as constant, but not what
+they close over. Attributes of a user's objects, classes and modules count only if some
+code that was reached names them, or looks names up dynamically.
+
+When in doubt, nothing is cached: an object that cannot be looked into, or a walk that
+fails, makes the observation `unknown`, and the attribution is traced anew. Not seen are
+environment variables, files, thread-local and context variables. The observation keeps
+nothing alive but arrays, code and small values.
 """
 
+import collections
+import decimal
+import dis
+import enum
+import fractions
 import functools
+import operator
+import re
 import sys
 import types
 import weakref
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,37 +37,108 @@ from jax.core import Tracer
 _LIBRARIES = frozenset(
     {"jax", "jaxlib", "numpy", "flax", "optax", "equinox", "haiku", "igjax"}
 ) | frozenset(sys.stdlib_module_names - {"__main__"})
-_VALUES = (str, bytes, int, bool, complex, type(None), type(Ellipsis))
-_MISSING = object()
+_VALUES = frozenset(
+    {str, bytes, int, bool, complex, type(None), type(Ellipsis), type(NotImplemented)}
+)
+# Immutable, and told apart by what they print.
+_PRINTED = (
+    range,
+    slice,
+    bytearray,
+    int,
+    float,
+    str,
+    bytes,
+    complex,
+    decimal.Decimal,
+    fractions.Fraction,
+    re.Pattern,
+    operator.itemgetter,
+    operator.attrgetter,
+    operator.methodcaller,
+    np.dtype,
+)
+_SEQUENCES = (list, tuple, set, frozenset, collections.deque)
+_MAPPINGS = (dict, types.MappingProxyType)
+_DYNAMIC = frozenset(
+    {"getattr", "vars", "eval", "exec", "__dict__", "attrgetter", "globals"}
+)
+_LOOKUPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_BUILTINS = (
+    types.BuiltinFunctionType,
+    types.MethodWrapperType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
 
 
 class Observation(NamedTuple):
     """What a function was seen to depend on."""
 
     tokens: list
-    kept: list  # arrays and code objects, whose ids are among the tokens
+    kept: list  # arrays and code, whose ids are among the tokens
     refs: list  # weak references to the other objects whose ids are among the tokens
-    tracers: bool  # True if a value of an outer transformation is closed over
-    models: list  # the Flax NNX modules among what was seen
+    models: list  # the Flax NNX modules among what was seen; emptied before it is kept
+    unknown: bool  # True if a tracer, or something that cannot be watched, was found
 
     def matches(self, other: "Observation") -> bool:
         """True if nothing has changed, and no id can have been given to a new object."""
         return self.tokens == other.tokens and all(r() is not None for r in self.refs)
 
 
-def observe(*functions) -> Observation:
-    """Walks everything that the functions depend on, and returns what was seen."""
+def observe(functions, values) -> Observation:
+    """Walks what functions depend on, and what is static about values.
+
+    Args:
+        functions: all that they reach counts.
+        values: pytrees whose arrays are operands: here arrays do not count.
+
+    Returns:
+        The `Observation`.
+    """
     walk = _Walk()
-    for f in functions:
-        walk.see(f)
-    return Observation(walk.tokens, walk.kept, walk.refs, walk.tracers, walk.models)
+    try:
+        walk.run(functions)
+        walk.arrays_count = False
+        walk.run(values)
+    except Exception:  # whatever a user's object may do when it is looked at
+        walk.unknown = True
+    return Observation(walk.tokens, walk.kept, walk.refs, walk.models, walk.unknown)
+
+
+def is_nnx(value) -> bool:
+    """True for a Flax NNX module; Flax is not imported to find out."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and issubclass(type(value), nnx.Module)
+
+
+class _Code(NamedTuple):
+    globals: tuple[str, ...]
+    names: frozenset[str]
+    imports: tuple[str, ...]
 
 
 class _Walk:
+    """A depth-first walk with a stack of its own: user data may be deep, or cyclic."""
+
     def __init__(self):
         self.tokens, self.kept, self.refs, self.models = [], [], [], []
-        self.tracers = False
-        self.seen = {}
+        self.unknown, self.arrays_count = False, True
+        self.seen: dict[int, int] = {}
+        self.alive: list[Any] = []  # no id may be reused during the walk
+        self.stack: list[Any] = []
+        self.names: set[str] = set()  # attributes that code was seen to name
+        self.waiting: dict[str, list[Any]] = {}  # attributes that none has named yet
+
+    def run(self, values):
+        self.stack.extend(reversed(values))
+        while self.stack:
+            self.see(self.stack.pop())
+
+    def push(self, values):
+        self.stack.extend(values)
 
     def see(self, value):
         kind = type(value)
@@ -60,133 +146,234 @@ class _Walk:
             self.tokens.append((kind, value))
         elif kind is float:
             self.tokens.append(value.hex())  # tells -0.0 from 0.0
-        elif isinstance(value, Tracer):
-            self.tracers = True
-        elif isinstance(value, jax.Array):
-            self.keep(value)
-        elif isinstance(value, np.ndarray | np.generic):
-            self.tokens.append((value.dtype.str, value.shape, _content(value)))
+        elif issubclass(kind, Tracer):
+            self.unknown |= self.arrays_count
+        elif issubclass(kind, jax.Array):
+            self.array(value)
+        elif issubclass(kind, np.ndarray | np.generic) and value.dtype.kind != "O":
+            if self.arrays_count:
+                self.tokens.append((value.dtype.str, value.shape, hash(value.tobytes())))
         elif id(value) in self.seen:
             self.tokens.append(self.seen[id(value)])
         else:
             self.seen[id(value)] = len(self.seen)
-            self.see_inside(value)
+            self.alive.append(value)
+            self.look_inside(value, kind)
 
-    def see_inside(self, value):
-        if is_nnx(value):
-            self.models.append(value)
-        if isinstance(value, types.FunctionType):
-            self.function(value)
-        elif isinstance(value, types.MethodType):
-            self.see(value.__func__)
-            self.see(value.__self__)
-        elif isinstance(value, functools.partial):
-            self.all(value.func, value.args, value.keywords)
-        elif isinstance(value, types.ModuleType | types.BuiltinFunctionType):
-            self.identity(value)
-        elif isinstance(value, type):
-            self.identity(value)
-            self.methods(value)
-        elif not self.container(value):
-            self.instance(value)
+    def array(self, value):
+        if self.arrays_count:
+            self.keep(value)
 
-    def all(self, *values):
-        for value in values:
-            self.see(value)
+    def look_inside(self, value, kind):
+        for kinds, look in _LOOKS:
+            if issubclass(kind, kinds):
+                look(self, value, kind)
+                return
+        self.instance(value, kind)
+
+    def sequence(self, value, kind):
+        self.tokens.append((kind.__name__, len(value)))
+        self.push(value)
+        self.attributes(value, kind)
+
+    def mapping(self, value, kind):
+        self.tokens.append((kind.__name__, len(value)))
+        for key, item in value.items():
+            self.push((item, key))
+        self.attributes(value, kind)
+
+    def objects(self, value, kind):
+        del kind
+        self.push(value.ravel().tolist())
+
+    def method(self, value, kind):
+        del kind
+        self.push((value.__self__, value.__func__))
+
+    def partial(self, value, kind):
+        del kind
+        self.push((value.keywords, value.args, value.func))
+
+    def property(self, value, kind):
+        del kind
+        self.push((value.fget, value.fset, value.fdel))
+
+    def wrapped(self, value, kind):
+        del kind
+        self.push((value.__func__,))
+
+    def member(self, value, kind):
+        self.tokens.append((kind.__qualname__, value.name))
+
+    def printed(self, value, kind):
+        self.tokens.append((kind.__qualname__, repr(value)))
 
     def keep(self, value):
         self.tokens.append(id(value))
         self.kept.append(value)
 
-    def identity(self, value):
+    def identity(self, value, kind) -> bool:
         try:
             self.refs.append(weakref.ref(value))
         except TypeError:
-            self.tokens.append(type(value))  # what it holds is seen all the same
-        else:
-            self.tokens.append(id(value))
-
-    def function(self, f):
-        self.keep(f.__code__)
-        self.all(f.__defaults__, f.__kwdefaults__)
-        for cell in f.__closure__ or ():
-            try:
-                self.see(cell.cell_contents)
-            except ValueError:
-                self.tokens.append("empty cell")
-        self.see(getattr(f, "__wrapped__", None))
-        if not _library(f):
-            self.globals(f.__globals__, _names(f.__code__))
-
-    def globals(self, namespace, names):
-        for name in names:
-            value = namespace.get(name, _MISSING)
-            if value is _MISSING:
-                continue
-            self.tokens.append(name)
-            self.see(value)
-            is_module = isinstance(value, types.ModuleType) and not _library(value)
-            if is_module and (id(value), names) not in self.seen:
-                self.seen[id(value), names] = len(self.seen)
-                self.globals(vars(value), names)
-
-    def methods(self, cls):
-        for base in cls.__mro__:
-            if base is object or _library(base):
-                continue
-            for name, value in list(vars(base).items()):
-                if not name.startswith("__") or name == "__call__":
-                    self.see(value)
-
-    def container(self, value) -> bool:
-        try:
-            leaves, structure = jax.tree.flatten(value, is_leaf=lambda v: v is not value)
-        except (TypeError, ValueError):  # keys that do not sort
-            self.all(*value.items())
-            return True
-        if jax.tree_util.treedef_is_leaf(structure):
+            self.tokens.append(kind.__qualname__)
             return False
-        self.tokens.append(structure)
-        self.all(*leaves)
+        self.tokens.append(id(value))
         return True
 
-    def instance(self, value):
-        self.identity(value)
-        self.see(getattr(value, "__wrapped__", None))
-        if isinstance(value, set | frozenset):
-            self.all(*sorted(value, key=repr))
-        held = getattr(value, "__dict__", {})
-        slots = [s for c in type(value).__mro__ for s in getattr(c, "__slots__", ())]
-        for name in [*held, *slots]:
+    def name(self, names):
+        """Attributes that some code names count from now on."""
+        dynamic = not self.names.isdisjoint(_DYNAMIC)
+        self.names.update(names)
+        if not dynamic and not self.names.isdisjoint(_DYNAMIC):
+            names = list(self.waiting)
+        for name in names:
+            for value in self.waiting.pop(name, ()):
+                self.tokens.append(name)
+                self.push((value,))
+
+    def attribute(self, name: str, value):
+        if name in self.names or not self.names.isdisjoint(_DYNAMIC):
             self.tokens.append(name)
-            self.see(held.get(name, getattr(value, name, None)))
-        if not _library(type(value)):
-            self.see(type(value))
+            self.push((value,))
+        else:
+            self.waiting.setdefault(name, []).append(value)
+
+    def function(self, f, kind):
+        del kind
+        self.keep(f.__code__)
+        self.push((f.__defaults__, f.__kwdefaults__))
+        for cell in f.__closure__ or ():
+            try:
+                self.push((cell.cell_contents,))
+            except ValueError:
+                self.tokens.append("empty cell")
+        for name, value in f.__dict__.items():
+            if name == "__wrapped__":
+                self.push((value,))
+            else:
+                self.attribute(name, value)
+        if _library(f.__module__) or "site-packages" in f.__code__.co_filename:
+            return
+        code = _code(f.__code__)
+        for name in code.globals:
+            if name in f.__globals__:
+                self.tokens.append(name)
+                self.push((f.__globals__[name],))
+        self.push([sys.modules[name] for name in code.imports if name in sys.modules])
+        self.name(code.names)
+
+    def module(self, module, kind):
+        self.identity(module, kind)
+        origin = getattr(module, "__file__", None) or ""
+        if not _library(module.__name__) and "site-packages" not in origin:
+            for name, value in list(vars(module).items()):
+                self.attribute(name, value)
+
+    def cls(self, cls, kind):
+        self.identity(cls, kind)
+        for base in cls.__mro__:
+            if base is object or _library(base.__module__):
+                continue
+            for name, value in list(vars(base).items()):
+                if type(value) in (types.FunctionType, property, staticmethod, classmethod):
+                    self.tokens.append(name)
+                    self.push((value,))
+                elif not name.startswith("__"):
+                    self.attribute(name, value)
+
+    def instance(self, value, kind):
+        watched = self.identity(value, kind)
+        if is_nnx(value):
+            self.models.append(value)
+        held = self.attributes(value, kind)
+        wrapped = _static(value, "__wrapped__")
+        if wrapped is not None:
+            self.push((wrapped,))
+        if not watched and not held and not kind.__flags__ & _HEAP:
+            self.unknown = True  # of a compiled type: there is no way to look inside
+
+    def attributes(self, value, kind) -> bool:
+        """Sees the attributes of an instance; all of them if a library reads them."""
+        whole = _library(kind.__module__) or any(
+            _library(base.__module__) and base.__module__ != "builtins"
+            for base in kind.__mro__
+        )
+        held = _instance_dict(value)
+        for name, item in list(held.items()):
+            if whole:
+                self.tokens.append(name)
+                self.push((item,))
+            else:
+                self.attribute(name, item)
+        slots = [
+            member
+            for base in kind.__mro__
+            for member in vars(base).values()
+            if type(member) is types.MemberDescriptorType
+        ]
+        for member in slots:
+            try:
+                self.push((member.__get__(value),))
+            except AttributeError:
+                self.tokens.append("empty slot")
+        if not _library(kind.__module__):
+            self.push((kind,))
+        return bool(held or slots)
 
 
-def is_nnx(value) -> bool:
-    """True for a Flax NNX module; Flax is not imported to find out."""
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(value, nnx.Module)
+_LOOKS = (
+    (_SEQUENCES, _Walk.sequence),
+    (_MAPPINGS, _Walk.mapping),
+    (np.ndarray, _Walk.objects),
+    (types.FunctionType, _Walk.function),
+    (types.MethodType, _Walk.method),
+    (functools.partial, _Walk.partial),
+    (property, _Walk.property),
+    ((staticmethod, classmethod), _Walk.wrapped),
+    (types.ModuleType, _Walk.module),
+    (_BUILTINS, _Walk.identity),
+    (type, _Walk.cls),
+    (enum.Enum, _Walk.member),
+    (_PRINTED, _Walk.printed),
+)
+_HEAP = 1 << 9  # CPython's flag of types that Python code defines
 
 
-def _content(array) -> int:
-    return hash(array.tobytes())
+def _instance_dict(value) -> dict:
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return held if type(held) is dict else {}
+
+
+def _static(value, name: str):
+    """An attribute, if the type is a library's: a user's may run any code."""
+    if not _library(type(value).__module__):
+        return _instance_dict(value).get(name)
+    return getattr(value, name, None)
+
+
+def _library(module) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code) -> tuple[str, ...]:
-    """All names that the code and the functions inside it look up."""
-    inner = [n for c in code.co_consts if isinstance(c, types.CodeType) for n in _names(c)]
-    return tuple(dict.fromkeys([*code.co_names, *inner]))
-
-
-def _library(value) -> bool:
-    module = getattr(value, "__module__", None) or getattr(value, "__name__", "")
-    if isinstance(value, types.ModuleType):
-        module = value.__name__
-    if str(module).partition(".")[0] in _LIBRARIES:
-        return True
-    code = getattr(value, "__code__", None)
-    origin = code.co_filename if code else getattr(value, "__file__", None)
-    return "site-packages" in (origin or "")
+def _code(code) -> _Code:
+    """Globals, attribute names and imports of code and of the functions inside it."""
+    globals_, imports = {}, {}
+    names = set(code.co_names)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _LOOKUPS:
+            globals_[instruction.argval] = None
+        elif instruction.opname == "IMPORT_NAME":
+            imports[instruction.argval] = None
+    names |= {c for c in code.co_consts if type(c) is str and c.isidentifier()}
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            more = _code(inner)
+            globals_.update(dict.fromkeys(more.globals))
+            imports.update(dict.fromkeys(more.imports))
+            names |= more.names
+    return _Code(tuple(globals_), frozenset(names), tuple(imports))

@@ -21,7 +21,7 @@ import numpy as np
 from jax.extend import core
 
 from igjax import _checks
-from igjax._closures import Observation, is_nnx, observe
+from igjax._closures import Observation, observe
 from igjax._tracing import trace
 from igjax._tree import cast_like, parameter_dtype, strong, widen
 
@@ -69,24 +69,25 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
         call, bound = _unbind(f)
         given, static = _split(caller, (bound, args))
         operands = (x, baseline, given, _canonical(rule))
-        observed = observe(call, path)
+        look = lambda: observe((call, path), (bound, args))
+        observed = look()
 
         def build():
-            models = jax.tree.leaves((bound, args), is_leaf=is_nnx)
-            _checks.evaluation_mode(caller, [*observed.models, *filter(is_nnx, models)])
+            _checks.evaluation_mode(caller, observed.models)
             return _build(caller, recipe, call, path, static, chunk_size, operands, scalar)
 
         owner = _owner(call)
-        if owner is None or observed.tracers or _collective_axes():
+        if owner is None or observed.unknown or _collective_axes():
             constants, run = build()
             return run(constants, operands)
         programs = _programs(owner)
-        key = (recipe, id(path), chunk_size, _hint(call), static, _signature(operands))
+        key = (recipe, id(path), chunk_size, _hint(call), *map(_label, static[1]))
+        key = (*key, hash(static[0]), _signature(operands))
         program = programs.get(key)
         if program is None or not program.observed.matches(observed):
             built = build()
             # Observed again: tracing f may have moved a counter that f names.
-            program = programs[key] = _Program(observe(call, path), *built)
+            program = programs[key] = _Program(look()._replace(models=[]), *built)
             if len(programs) > PROGRAMS_PER_FUNCTION:
                 del programs[next(iter(programs))]
         # A bridge may know what values its arguments can take.
@@ -154,6 +155,11 @@ def _split(caller: str, tree):
     return given, (structure, rest)
 
 
+def _label(leaf):
+    """A static leaf in a key, which must keep nothing alive: `observe` knows the rest."""
+    return id(leaf[0]) if leaf and type(leaf[0]) not in (bool, str, bytes) else leaf
+
+
 def _join(given, static):
     structure, rest = static
     arrays = iter(given)
@@ -207,9 +213,9 @@ def _programs(owner) -> dict:
     return programs
 
 
-def _forget(owner: int, ref) -> None:
-    if owner in _CACHE and _CACHE[owner][0] is ref:
-        del _CACHE[owner]
+def _forget(owner: int, ref, cache=_CACHE) -> None:
+    if owner in cache and cache[owner][0] is ref:
+        del cache[owner]
 
 
 def _signature(operands):
@@ -217,7 +223,7 @@ def _signature(operands):
     leaves, structure = jax.tree.flatten(operands)
     settings = tuple(getattr(jax.config, name) for name in _SETTINGS)
     kinds = tuple(map(_kind, leaves))
-    return structure, kinds, settings, jax.sharding.get_abstract_mesh()
+    return hash(structure), kinds, settings, jax.sharding.get_abstract_mesh()
 
 
 def _kind(leaf):

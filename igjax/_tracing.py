@@ -32,7 +32,10 @@ def trace(function, *args):
     if _holds_constants(closed.jaxpr):
         closed = jax.make_jaxpr(lambda *a: evaluate(closed, a, _inline_holder))(*leaves)
     jaxpr, (output,) = closed.jaxpr, found
-    constants = [c if isinstance(c, jax.Array) else jnp.asarray(c) for c in closed.consts]
+    with jax.ensure_compile_time_eval():  # or an outer trace would own the constants
+        constants = [
+            c if isinstance(c, jax.Array) else jnp.asarray(c) for c in closed.consts
+        ]
 
     def run(constants, *args):
         flat = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, constants))(*jax.tree.leaves(args))
@@ -47,17 +50,31 @@ def _holds_constants(jaxpr) -> bool:
 
 
 def _is_holder(eqn) -> bool:
-    if eqn.primitive is not core.primitives.jit_p:
+    if eqn.primitive not in (core.primitives.jit_p, core.primitives.scan_p):
         return False
     inner = eqn.params["jaxpr"]
     return bool(inner.consts) or _holds_constants(inner.jaxpr)
 
 
 def _inline_holder(eqn, inputs):
-    """Inlines the jitted calls that hold constants of their own."""
-    if _is_holder(eqn):
+    """Inlines the jitted calls that hold constants of their own, in loops too."""
+    if not _is_holder(eqn):
+        return bind(eqn, inputs)
+    if eqn.primitive is core.primitives.jit_p:
         return evaluate(eqn.params["jaxpr"], inputs, _inline_holder)
-    return bind(eqn, inputs)
+    body = eqn.params["jaxpr"]
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in body.jaxpr.invars]
+    lifted = jax.make_jaxpr(lambda *a: evaluate(body, a, _inline_holder))(*shapes)
+    constants, count = lifted.consts, len(lifted.consts)
+    opened = jax.make_jaxpr(
+        lambda c, *a: core.jaxpr_as_fun(core.ClosedJaxpr(lifted.jaxpr, c))(*a)
+    )(constants, *shapes)
+    changes = {
+        "jaxpr": opened,
+        "num_consts": eqn.params["num_consts"] + count,
+        "linear": (False,) * count + tuple(eqn.params["linear"]),
+    }
+    return bind(eqn, [*constants, *inputs], **changes)
 
 
 def evaluate(closed, args, rule):

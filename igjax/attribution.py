@@ -118,7 +118,7 @@ class Attribution:
         return jax.tree.map(lambda a: a[i], self)
 
     def __repr__(self):
-        shapes = jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", self.values)
+        shapes = jax.tree.map(_kind, self.values)
         text = shapes if isinstance(shapes, str) else str(shapes).replace("'", "")
         rest = ("score", "baseline_score", "delta", "evaluations", "status")
         shown = ", ".join(f"{name}={_short(getattr(self, name))}" for name in rest)
@@ -126,6 +126,10 @@ class Attribution:
 
 
 def _short(a) -> str:
-    if np.shape(a) or isinstance(a, Tracer) or not isinstance(a, jax.Array):
-        return f"{a.dtype}{list(a.shape)}" if hasattr(a, "dtype") else repr(a)
-    return f"{a.item():.6g}"
+    if isinstance(a, jax.Array | np.ndarray) and not isinstance(a, Tracer) and not a.shape:
+        return f"{a.item():.6g}"
+    return _kind(a)
+
+
+def _kind(a) -> str:
+    return f"{a.dtype}{list(a.shape)}" if hasattr(a, "dtype") else repr(a)

@@ -1,0 +1,346 @@
+"""`python -m igjax` explains a text, says what it did, and refuses what it cannot."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import igjax
+import igjax.__main__ as cli
+from igjax.models import SequenceLSTM, sentiment
+from igjax.plots import _report
+
+TEXT = "A wonderful zorblatt film, though far too \u202elong."
+KNOWN = [True, True, False, True, True, True, True, True]
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard output that says it is a terminal."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__(io.BytesIO(), encoding=encoding)
+
+    def isatty(self):
+        return True
+
+    def shown(self):
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of the main job: its status, output, folder and explanation."""
+    folder, kept = tmp_path_factory.mktemp("run") / "not" / "there", []
+    explain = cli.explain
+    paths = ["--html", str(folder / "e.html"), "--png", str(folder / "e.png")]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        patch.setattr(cli, "explain", lambda text: kept.append(explain(text)) or kept[0])
+        status = cli.main([TEXT, *paths])
+    return status, out.getvalue(), folder, kept[0]
+
+
+@pytest.fixture
+def quick(run, monkeypatch, tmp_path):
+    """The main job without the model: the explanation is always that of TEXT."""
+    texts = []
+    monkeypatch.setattr(cli, "explain", lambda text: texts.append(text) or run[3])
+    monkeypatch.chdir(tmp_path)
+    return texts
+
+
+def standard_input(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def refused(capsys, arguments):
+    """What is said on standard error about arguments that are refused."""
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("python -m igjax: ")
+    return err.removeprefix("python -m igjax: ").strip()
+
+
+def certificate(e):
+    return {name: cells for name, *cells in _report.certificate(e)}
+
+
+# What is computed.
+
+
+def test_values_of_the_words_agree_with_an_integral_by_jax_alone(run):
+    e = run[3]
+    model, params, vocabulary = sentiment.load()
+    table = params["params"]["embed"]["embedding"]
+    tokens = sentiment.tokenize(TEXT, vocabulary)
+    x, baseline = table[np.array([t.id for t in tokens])], table[np.full(len(tokens), 1)]
+    head = {"params": params["params"]["head"]}
+    f = lambda x: SequenceLSTM(model.hidden).apply(head, x)[0]
+    slope = jax.jit(jax.vmap(lambda t: jax.grad(f)(baseline + t * (x - baseline))))
+    midpoints = (jnp.arange(2000, dtype=jnp.float32) + 0.5) / 2000
+    exact = ((x - baseline) * slope(midpoints).mean(axis=0)).sum(axis=-1)
+    # The reference itself is good to about 1e-4: its sum misses the scores by less.
+    assert abs(exact.sum() - (f(x) - f(baseline))) < 1e-4
+    assert (np.abs(e.values - exact) <= e.errors + 1e-4).all()
+
+
+def test_score_is_that_of_the_whole_model(run):
+    model, params, vocabulary = sentiment.load()
+    ids = jnp.array([t.id for t in sentiment.tokenize(TEXT, vocabulary)], jnp.int32)
+    both = jnp.stack([ids, jnp.full_like(ids, sentiment.UNKNOWN)])
+    scores = np.asarray(jax.jit(model.apply)(params, both))[:, 0]
+    result = run[3].result
+    np.testing.assert_allclose([result.score, result.baseline_score], scores, atol=1e-5)
+
+
+def test_unknown_words_get_exactly_zero(run):
+    e = run[3]
+    assert [not unknown for unknown in e.unknown] == KNOWN
+    assert e.values[2] == e.errors[2] == 0
+    assert (e.values != 0).tolist() == KNOWN
+
+
+def test_words_and_what_is_between_make_up_the_text(run):
+    e = run[3]
+    pieces = [e.between[0]]
+    for word, gap in zip(e.words, e.between[1:], strict=True):
+        pieces += [word, gap]
+    assert "".join(pieces) == TEXT
+
+
+def test_certificate_is_that_of_both_results(run):
+    e = run[3]
+    rows = certificate(e)
+    for column, result in enumerate((e.result, e.fixed)):
+        total = np.asarray(result.values, np.float64).sum()
+        assert float(rows["sum of the values"][column]) == pytest.approx(total, abs=1e-5)
+        gap = total - (float(result.score) - float(result.baseline_score))
+        assert float(rows["gap"][column]) == pytest.approx(gap, abs=2e-5)
+        assert rows["gradient evaluations"][column] == str(int(result.evaluations))
+        assert rows["converged"][column] == ("yes" if result.converged else "no")
+    assert rows["gradient evaluations"][1] == "50"
+    change = np.abs(np.asarray(e.fixed.values - e.result.values).sum(-1)).max()
+    shown = float(rows["largest difference for a word"][1])
+    assert shown == pytest.approx(change, abs=1e-5)
+
+
+# What is written.
+
+
+def test_a_run_prints_words_certificate_status_and_paths(run):
+    status, out, folder, e = run
+    assert status == 0
+    assert "zorblatt?[0]" in out
+    assert r"\u202elong[" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert "The model reads praise: score +" in out
+    for row in _report.certificate(e):
+        assert re.search(r"\s+".join(map(re.escape, filter(None, row))), out)
+    assert igjax.Status(int(e.result.status)).meaning in out
+    assert "Unknown to the model, so exactly 0: zorblatt." in out
+    assert f"wrote {folder / 'e.html'}" in out
+    assert f"wrote {folder / 'e.png'}" in out
+
+
+def test_a_run_writes_a_page_and_a_picture(run):
+    _, _, folder, e = run
+    page = (folder / "e.html").read_text(encoding="utf-8")
+    assert "wonderful</span>" in page
+    assert igjax.Status(int(e.result.status)).meaning in page
+    assert "largest difference for a word" in page
+    picture = (folder / "e.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert 10_000 < len(picture) < 300_000
+
+
+def test_files_have_default_names_in_the_current_folder(quick, tmp_path, capsys):
+    assert cli.main(["some text"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "igjax_explanation.html",
+        "igjax_explanation.png",
+    ]
+    assert "wrote igjax_explanation.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("environment", "colored"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colors_are_for_terminals_and_no_color_is_respected(
+    quick, monkeypatch, environment, colored
+):
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert cli.main(["some text"]) == 0
+    assert ("\x1b[" in terminal.shown()) == colored
+    assert ("wonderful[+" in terminal.shown()) != colored
+
+
+def test_output_is_written_where_the_encoding_knows_ascii_alone(quick, monkeypatch):
+    terminal = Terminal("ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert cli.main(["some text"]) == 0
+    assert " +- " in terminal.shown()
+
+
+def test_narrow_terminals_are_served(quick, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1")
+    assert cli.main(["some text"]) == 0
+    assert "wonderful" in capsys.readouterr().out
+
+
+# What is read.
+
+
+def test_words_of_the_command_line_are_joined(quick):
+    assert cli.main(["A", "wonderful", "film"]) == 0
+    assert quick == ["A wonderful film"]
+
+
+def test_a_file_is_read_without_its_byte_order_mark(quick, tmp_path):
+    path = tmp_path / "review.txt"
+    path.write_bytes(b"\xef\xbb\xbfna\xc3\xafve\r\nfilm")
+    assert cli.main(["--file", str(path)]) == 0
+    assert quick == ["naïve\r\nfilm"]
+
+
+def test_a_dash_reads_standard_input(quick, monkeypatch):
+    standard_input(monkeypatch, b"A wonderful film")
+    assert cli.main(["-"]) == 0
+    assert quick == ["A wonderful film"]
+
+
+def test_texts_may_start_with_a_dash(quick):
+    assert cli.main(["--", "-5 stars"]) == 0
+    assert quick == ["-5 stars"]
+
+
+def test_of_a_long_text_the_last_256_words_are_explained_and_the_note_says_so():
+    e = cli.explain("Left out, " * 300 + "but wonderful " * 128)
+    assert (len(e.words), e.left_out) == (256, 600)
+    assert e.words[0] == "but"
+    assert e.between[0] == ""
+    note = "The model reads the last 256 words; the first 600 were left out."
+    assert note in _report.notes(e)
+    assert len(_report.picture(e)) > 10_000
+    assert _report.page(e).count(b'class="word"') == 256
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the text is empty"),
+        (" \n\t", "the text is empty"),
+        ("... -- ...", "the text has no words"),
+        ("zorblatt qwertzu", "the model knows none of the words"),
+        ("wonderful " + "zorblatt " * 256, "the model knows none of the words"),
+    ],
+)
+def test_texts_without_known_words_are_refused(capsys, text, said):
+    assert said in refused(capsys, [text])
+
+
+def test_empty_standard_input_is_refused(capsys, monkeypatch):
+    standard_input(monkeypatch, b"")
+    assert "the text is empty" in refused(capsys, ["-"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "is no UTF-8 text: byte 0 is 0x89"),
+        (b"film \xff", "is no UTF-8 text: byte 5 is 0xff"),
+        (b"wonderful\0film", "is no text: it holds a zero byte"),
+        (b"a " * 5_000_001, "is larger than 10 MB"),
+    ],
+    ids=["binary", "latin", "zero", "large"],
+)
+def test_files_that_are_no_text_are_refused(capsys, tmp_path, content, said):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert refused(capsys, ["--file", str(path)]).startswith(f"{path} {said}")
+
+
+def test_binary_standard_input_is_refused(capsys, monkeypatch):
+    standard_input(monkeypatch, b"\x89PNG")
+    assert refused(capsys, ["-"]).startswith("standard input is no UTF-8 text")
+
+
+def test_files_that_cannot_be_read_are_refused(capsys, tmp_path):
+    missing = tmp_path / "missing.txt"
+    said = refused(capsys, ["--file", str(missing)])
+    assert said == f"cannot read {missing}: No such file or directory."
+    said = refused(capsys, ["--file", str(tmp_path)])
+    assert said == f"cannot read {tmp_path}: Is a directory."
+
+
+def test_files_that_cannot_be_written_end_with_status_2(quick, capsys, tmp_path):
+    assert cli.main(["some text", "--html", str(tmp_path)]) == 2
+    assert f"cannot write {tmp_path}: Is a directory." in capsys.readouterr().err
+
+
+def test_control_characters_of_a_path_are_not_obeyed(capsys):
+    assert r"cannot read \x1b[31m" in refused(capsys, ["--file", "\x1b[31m"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["text", "--file", "path"], ["--steps", "50"]])
+def test_wrong_arguments_end_with_status_2_and_usage(capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert "usage: python -m igjax" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    for part in ("examples:", "--file", "--html", "--png", "NO_COLOR", "exit status"):
+        assert part in told
+
+
+WITHOUT = """
+import runpy, sys
+sys.modules[{name!r}] = None  # importing it fails
+sys.argv = ["igjax", "A wonderful film"]
+runpy.run_module("igjax", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["flax", "matplotlib"])
+def test_without_an_extra_the_way_to_install_it_is_told(name, tmp_path):
+    command = [sys.executable, "-c", WITHOUT.format(name=name)]
+    environment = os.environ | {"PYTHONPATH": str(Path(igjax.__file__).parents[1])}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"{name} cannot be imported" in done.stderr
+    assert 'pip install "igjax[models,plots]"' in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
