@@ -144,20 +144,32 @@ def chunk_size(caller: str, size) -> None:
         )
 
 
-def static(caller: str, leaves) -> None:
-    """Checks that the arguments that are no arrays may be part of a cache key.
+def static(caller: str, leaf) -> None:
+    """Checks that an argument that is no array, in a tuple, may be part of a key.
 
     Raises:
         TypeError: if it is not hashable.
     """
-    for leaf in leaves:
-        try:
-            hash(leaf)
-        except TypeError:
-            raise TypeError(
-                f"{caller}: arguments that are no arrays must be hashable, got {leaf!r}. "
-                "Pass a tuple or a frozen dataclass, or close over it."
-            ) from None
+    try:
+        hash(leaf)
+    except TypeError:
+        raise TypeError(
+            f"{caller}: arguments that are no arrays must be hashable, got {leaf[0]!r}. "
+            "Pass a tuple or a frozen dataclass, or close over it."
+        ) from None
+
+
+def rule(caller: str, given) -> None:
+    """Checks that a rule is one, and not the number of its nodes.
+
+    Raises:
+        TypeError: if it has neither nodes nor a tolerance.
+    """
+    if not (hasattr(given, "nodes") or hasattr(given, "tolerance")):
+        raise TypeError(
+            f"{caller}: rule must be a rule, got {given!r}. Pass "
+            "igjax.rules.gauss_legendre(n) or igjax.rules.adaptive(tolerance)."
+        )
 
 
 def evaluation_mode(caller: str, models) -> None:

@@ -64,6 +64,7 @@ _DYNAMIC = frozenset(
     {"getattr", "vars", "eval", "exec", "__dict__", "attrgetter", "globals"}
 )
 _LOOKUPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"})
 _BUILTINS = (
     types.BuiltinFunctionType,
     types.MethodWrapperType,
@@ -88,21 +89,20 @@ class Observation(NamedTuple):
         return self.tokens == other.tokens and all(r() is not None for r in self.refs)
 
 
-def observe(functions, values) -> Observation:
-    """Walks what functions depend on, and what is static about values.
+def observe(functions, statics, trees) -> Observation:
+    """Walks all that a trace of functions depends on besides arrays given to them.
 
     Args:
-        functions: all that they reach counts.
-        values: pytrees whose arrays are operands: here arrays do not count.
+        functions: the functions themselves.
+        statics: arguments that are no arrays.
+        trees: pytrees of arguments, of which only the classes of the nodes count here.
 
     Returns:
         The `Observation`.
     """
     walk = _Walk()
     try:
-        walk.run(functions)
-        walk.arrays_count = False
-        walk.run(values)
+        walk.run([*functions, *statics, *_classes(trees, walk.models)])
     except Exception:  # whatever a user's object may do when it is looked at
         walk.unknown = True
     return Observation(walk.tokens, walk.kept, walk.refs, walk.models, walk.unknown)
@@ -112,6 +112,31 @@ def is_nnx(value) -> bool:
     """True for a Flax NNX module; Flax is not imported to find out."""
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and issubclass(type(value), nnx.Module)
+
+
+def _classes(trees, models: list) -> list:
+    """The users' classes among the nodes of pytrees, and the settings of their objects.
+
+    Notes the NNX modules on the way.
+    """
+    found: dict[Any, None] = {}
+    settings = []
+
+    def visit(node) -> bool:
+        kind = type(node)
+        if is_nnx(node):
+            models.append(node)
+        if not _library(kind.__module__):
+            found[kind] = None
+            settings.extend(
+                value
+                for value in _instance_dict(node).values()
+                if type(value) in _VALUES or type(value) in (float, types.FunctionType)
+            )
+        return False
+
+    jax.tree.leaves(trees, is_leaf=visit)
+    return [*found, *settings]
 
 
 class _Code(NamedTuple):
@@ -125,7 +150,7 @@ class _Walk:
 
     def __init__(self):
         self.tokens, self.kept, self.refs, self.models = [], [], [], []
-        self.unknown, self.arrays_count = False, True
+        self.unknown = False
         self.seen: dict[int, int] = {}
         self.alive: list[Any] = []  # no id may be reused during the walk
         self.stack: list[Any] = []
@@ -147,22 +172,17 @@ class _Walk:
         elif kind is float:
             self.tokens.append(value.hex())  # tells -0.0 from 0.0
         elif issubclass(kind, Tracer):
-            self.unknown |= self.arrays_count
+            self.unknown = True
         elif issubclass(kind, jax.Array):
-            self.array(value)
+            self.keep(value)
         elif issubclass(kind, np.ndarray | np.generic) and value.dtype.kind != "O":
-            if self.arrays_count:
-                self.tokens.append((value.dtype.str, value.shape, hash(value.tobytes())))
+            self.tokens.append((value.dtype.str, value.shape, hash(value.tobytes())))
         elif id(value) in self.seen:
             self.tokens.append(self.seen[id(value)])
         else:
             self.seen[id(value)] = len(self.seen)
             self.alive.append(value)
             self.look_inside(value, kind)
-
-    def array(self, value):
-        if self.arrays_count:
-            self.keep(value)
 
     def look_inside(self, value, kind):
         for kinds, look in _LOOKS:
@@ -276,11 +296,10 @@ class _Walk:
             if base is object or _library(base.__module__):
                 continue
             for name, value in list(vars(base).items()):
-                if type(value) in (types.FunctionType, property, staticmethod, classmethod):
-                    self.tokens.append(name)
-                    self.push((value,))
-                elif not name.startswith("__"):
+                if not name.startswith("__"):
                     self.attribute(name, value)
+                elif type(value) is types.FunctionType:  # operators are not named
+                    self.push((value,))
 
     def instance(self, value, kind):
         watched = self.identity(value, kind)
@@ -363,10 +382,13 @@ def _library(module) -> bool:
 def _code(code) -> _Code:
     """Globals, attribute names and imports of code and of the functions inside it."""
     globals_, imports = {}, {}
-    names = set(code.co_names)
+    names = set()
     for instruction in dis.get_instructions(code):
         if instruction.opname in _LOOKUPS:
             globals_[instruction.argval] = None
+            names.add(instruction.argval)
+        elif instruction.opname in _ATTRIBUTES:
+            names.add(instruction.argval)
         elif instruction.opname == "IMPORT_NAME":
             imports[instruction.argval] = None
     names |= {c for c in code.co_consts if type(c) is str and c.isidentifier()}

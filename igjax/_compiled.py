@@ -60,6 +60,7 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
     may hand the operands to transformations of its own.
     """
     _checks.chunk_size(caller, chunk_size)
+    _checks.rule(caller, rule)
     for name, function in {"f": f, "path": path}.items():
         if not callable(function):
             raise TypeError(f"{caller}: {name} must be callable, got {function!r}.")
@@ -68,8 +69,9 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
         _checks.inputs(caller, x, baseline)
         call, bound = _unbind(f)
         given, static = _split(caller, (bound, args))
+        statics = [leaf[0] for leaf in static[1] if leaf]
         operands = (x, baseline, given, _canonical(rule))
-        look = lambda: observe((call, path), (bound, args))
+        look = lambda: observe((call, path), statics, (bound, args))
         observed = look()
 
         def build():
@@ -151,7 +153,8 @@ def _split(caller: str, tree):
     leaves, structure = jax.tree.flatten(tree)
     given = [leaf for leaf in leaves if _checks.is_array(leaf)]
     rest = tuple(None if _checks.is_array(leaf) else (leaf,) for leaf in leaves)
-    _checks.static(caller, rest)
+    for leaf in rest:
+        _checks.static(caller, leaf)
     return given, (structure, rest)
 
 

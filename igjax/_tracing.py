@@ -6,6 +6,7 @@ function inside it holds are lifted out too, so that all weights become operands
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 
@@ -30,7 +31,7 @@ def trace(function, *args):
 
     closed = jax.make_jaxpr(fresh)(*leaves)
     if _holds_constants(closed.jaxpr):
-        closed = jax.make_jaxpr(lambda *a: evaluate(closed, a, _inline_holder))(*leaves)
+        closed = jax.make_jaxpr(lambda *a: evaluate(closed, a, _lift))(*leaves)
     jaxpr, (output,) = closed.jaxpr, found
     with jax.ensure_compile_time_eval():  # or an outer trace would own the constants
         constants = [
@@ -50,31 +51,48 @@ def _holds_constants(jaxpr) -> bool:
 
 
 def _is_holder(eqn) -> bool:
-    if eqn.primitive not in (core.primitives.jit_p, core.primitives.scan_p):
-        return False
-    inner = eqn.params["jaxpr"]
-    return bool(inner.consts) or _holds_constants(inner.jaxpr)
+    return any(c.consts or _holds_constants(c.jaxpr) for c in _bodies(eqn))
 
 
-def _inline_holder(eqn, inputs):
-    """Inlines the jitted calls that hold constants of their own, in loops too."""
+def _bodies(eqn) -> tuple:
+    """The jaxprs inside an equation, where constants can be lifted out of them."""
+    if eqn.primitive in (core.primitives.jit_p, core.primitives.scan_p):
+        return (eqn.params["jaxpr"],)
+    return eqn.params["branches"] if eqn.primitive is core.primitives.cond_p else ()
+
+
+def _lift(eqn, inputs):
+    """Turns the constants that jitted calls, loops and branches hold into operands."""
     if not _is_holder(eqn):
         return bind(eqn, inputs)
     if eqn.primitive is core.primitives.jit_p:
-        return evaluate(eqn.params["jaxpr"], inputs, _inline_holder)
-    body = eqn.params["jaxpr"]
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in body.jaxpr.invars]
-    lifted = jax.make_jaxpr(lambda *a: evaluate(body, a, _inline_holder))(*shapes)
-    constants, count = lifted.consts, len(lifted.consts)
-    opened = jax.make_jaxpr(
-        lambda c, *a: core.jaxpr_as_fun(core.ClosedJaxpr(lifted.jaxpr, c))(*a)
-    )(constants, *shapes)
-    changes = {
-        "jaxpr": opened,
-        "num_consts": eqn.params["num_consts"] + count,
-        "linear": (False,) * count + tuple(eqn.params["linear"]),
-    }
-    return bind(eqn, [*constants, *inputs], **changes)
+        return evaluate(eqn.params["jaxpr"], inputs, _lift)
+    lifted = [_lifted(body) for body in _bodies(eqn)]
+    constants = [c for body in lifted for c in body.consts]
+    starts = np.cumsum([0] + [len(body.consts) for body in lifted])
+    opened = [
+        _opened(body, slice(*ends), constants)
+        for body, *ends in zip(lifted, starts[:-1], starts[1:], strict=True)
+    ]
+    if eqn.primitive is core.primitives.cond_p:
+        return bind(eqn, [inputs[0], *constants, *inputs[1:]], branches=tuple(opened))
+    count = eqn.params["num_consts"] + len(constants)
+    return bind(eqn, [*constants, *inputs], jaxpr=opened[0], num_consts=count)
+
+
+def _lifted(body):
+    """The same jaxpr, holding its constants itself."""
+    return jax.make_jaxpr(lambda *a: evaluate(body, a, _lift))(*_shapes(body))
+
+
+def _opened(body, own: slice, constants):
+    """The same jaxpr as a function of all constants, of which it uses its own."""
+    call = lambda c, *a: core.jaxpr_as_fun(core.ClosedJaxpr(body.jaxpr, c[own]))(*a)
+    return jax.make_jaxpr(call)(constants, *_shapes(body))
+
+
+def _shapes(closed):
+    return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
 
 
 def evaluate(closed, args, rule):

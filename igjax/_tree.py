@@ -7,7 +7,7 @@ import numpy as np
 
 def wide(dtype) -> np.dtype:
     """The dtype to accumulate in: float32 (or complex64) at the least."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return np.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else np.dtype(jnp.float32)
 
 
 def parameter_dtype(x) -> np.dtype:

@@ -121,6 +121,14 @@ class Embedded(NamedTuple):
     Attributes:
         embed: `embed(tokens, *args) -> x`, floating, of shape tokens.shape + (features,).
         f: `f(x, tokens, *args) -> output`, the model with its embedding replaced by x.
+
+    Example:
+        >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
+        >>> model = nn.Embed(9, 4)
+        >>> params = model.init(jax.random.key(0), jnp.array([1]))
+        >>> cut = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens).sum())
+        >>> cut.embed(jnp.array([1, 5, 2]), params).shape
+        (3, 4)
     """
 
     embed: Callable

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from igjax._tree import cast_like, widen
+from igjax._tree import cast_like, strong
 
 __all__ = ["polyline", "straight"]
 
@@ -88,4 +88,4 @@ def _like(x, waypoint):
         raise ValueError(
             f"paths.polyline: a waypoint must be like x, {shapes[0]}, got {shapes[1]}."
         )
-    return cast_like(widen(waypoint), x)
+    return cast_like(strong(waypoint), x)

@@ -461,9 +461,9 @@ def _check_table(t, w):
             "Rule.of: nodes and weights must have one shape (n,), got "
             f"{t.shape} and {w.shape}."
         )
-    if t[0] < 0 or t[-1] > 1 or (np.diff(t) <= 0).any():
+    if not (t[0] >= 0 and t[-1] <= 1 and (np.diff(t) > 0).all()):  # NaN fails too
         raise ValueError(f"Rule.of: nodes must ascend within [0, 1], got {t}. Sort them.")
-    if (w <= 0).any() or abs(w.sum() - 1) > 1e-12:
+    if not ((w > 0).all() and abs(w.sum() - 1) <= 1e-12):
         raise ValueError(
             f"Rule.of: weights must be positive with sum 1, got sum {w.sum()}. "
             "Divide them by their sum."

@@ -30,6 +30,11 @@ class Saved(NamedTuple):
     Attributes:
         result: the `Attribution`, with NumPy arrays.
         about: what made it: versions, rule, device, time, and the caller's notes.
+
+    Example:
+        >>> import igjax
+        >>> igjax.Saved._fields
+        ('result', 'about')
     """
 
     result: Attribution

@@ -86,9 +86,10 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-def attributed(f, x, baseline=0.0):
+def attributed(f, x, baseline=None):
     rule = igjax.rules.gauss_legendre(3)
-    return igjax.integrated_gradients(f, rule=rule)(x, baseline)
+    start = igjax.baselines.zeros(x) if baseline is None else baseline
+    return igjax.integrated_gradients(f, rule=rule)(x, start)
 
 
 # Text: what is shown is never obeyed.

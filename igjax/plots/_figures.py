@@ -34,7 +34,8 @@ def new_axes(caller: str, width: float, height: float) -> "tuple[Figure, Axes]":
 def figure_of(axes: "Axes") -> "Figure":
     """The figure that holds the axes, directly or in a subfigure."""
     figure = axes.get_figure(root=True)
-    assert figure is not None, "these axes were removed from their figure"
+    if figure is None:
+        raise ValueError("plots: the axes must belong to a figure, these were removed.")
     return figure
 
 
