@@ -16,6 +16,7 @@ from igjax.bridges import (
     single as single,
 )
 from igjax.integrated import (
+    adaptive_rule as adaptive_rule,
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )

@@ -172,6 +172,20 @@ def rule(caller: str, given) -> None:
         )
 
 
+def collectives(caller: str, rule, found: bool) -> None:
+    """Checks that an f with collectives is not integrated adaptively.
+
+    Raises:
+        ValueError: if it is: devices would call them unequally often, and wait for ever.
+    """
+    if found and not hasattr(rule, "nodes"):
+        raise ValueError(
+            f"{caller}: f must not use collectives (psum and the like over a named axis) "
+            "with the adaptive rule, whose panels differ between devices. Use a fixed "
+            "rule, rules.gauss_legendre(n), or move the collective out of f."
+        )
+
+
 def evaluation_mode(caller: str, models) -> None:
     """Checks that NNX models neither drop units nor update batch statistics.
 

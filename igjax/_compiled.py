@@ -23,7 +23,7 @@ from jax.extend import core
 from igjax import _checks
 from igjax._closures import Observation, observe
 from igjax._tracing import trace
-from igjax._tree import cast_like, parameter_dtype, strong, widen
+from igjax._tree import cast_like, parameter_dtype, strong, varying, widen
 
 PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
 
@@ -101,35 +101,38 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
 
 def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
     """Traces f and the path; returns their constants and the jitted program."""
-    x, baseline, given, _ = operands
+    x, baseline, given, rule = operands
 
     def model(x, given):
         (first, keywords), args = _join(given, static)
         return call(*first, x, *args, **keywords)
 
+    x, baseline, given = varying((x, baseline, given), operands)
     x, baseline = jax.eval_shape(_fit, x, baseline)
-    f_constants, f_run, score = trace(model, x, given)
-    _checks.score(caller, score, scalar=scalar)
+    traced = trace(model, x, given)
+    _checks.score(caller, traced.shapes, scalar=scalar)
+    _checks.collectives(caller, rule, traced.collective)
     wide = jax.eval_shape(widen, (x, baseline))
-    t = jax.ShapeDtypeStruct((), parameter_dtype(x))
-    path_constants, path_run, point = trace(path, *wide, t)
-    _checks.point(caller, point, x)
+    t = jax.eval_shape(lambda x: varying(jnp.zeros((), parameter_dtype(x)), x), x)
+    route = trace(path, *wide, t)
+    _checks.point(caller, route.shapes, x)
 
     def f(operands, point):
         point = cast_like(point, operands.x)
-        return f_run(operands.f_constants, point, operands.given)
+        return traced.run(operands.f_constants, point, operands.given)
 
-    def route(operands, t):
+    def along(operands, t):
         ends = widen((operands.x, operands.baseline))
-        return path_run(operands.path_constants, *ends, t)
+        return route.run(operands.path_constants, *ends, varying(t, ends))
 
     @jax.jit
     def run(constants, operands):
+        constants, operands = varying((constants, operands), (constants, operands))
         x, baseline, given, rule = operands
         bound = Operands(*_fit(x, baseline), given, *constants)
-        return recipe(f, route, bound, rule, chunk_size)
+        return recipe(f, along, bound, rule, chunk_size)
 
-    return [f_constants, path_constants], run
+    return [traced.constants, route.constants], run
 
 
 def _fit(x, baseline):

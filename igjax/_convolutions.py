@@ -12,7 +12,7 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from igjax._tracing import bind, evaluate
+from igjax._tracing import bind, evaluate, shape_of
 
 
 def in_loop_layout(function):
@@ -37,7 +37,7 @@ def _canonical(eqn, inputs):
 
 def _rewritten(closed):
     """A closed jaxpr of the same inputs, with its convolutions rewritten."""
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
+    shapes = [shape_of(v.aval) for v in closed.jaxpr.invars]
     return jax.make_jaxpr(lambda *args: evaluate(closed, args, _canonical))(*shapes)
 
 

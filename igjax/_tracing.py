@@ -4,13 +4,25 @@ The constants of a jaxpr are the arrays that the function closed over. Those tha
 function inside it holds are lifted out too, so that all weights become operands.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
 
-def trace(function, *args):
+class Traced(NamedTuple):
+    """A function made of its jaxpr, which keeps neither it nor its constants alive."""
+
+    constants: list
+    run: Callable  # (constants, *args) -> output
+    shapes: Any  # the output's, as a pytree
+    collective: bool  # whether devices or lanes talk to each other in it
+
+
+def trace(function, *args) -> Traced:
     """Traces a function through a fresh wrapper, so that no stale trace is reused.
 
     Args:
@@ -18,8 +30,7 @@ def trace(function, *args):
         *args: arrays or shapes to trace it with.
 
     Returns:
-        Its constants; `run(constants, *args)`, the function made of its jaxpr, which
-        keeps neither the function nor the constants alive; its output's shapes.
+        The `Traced` function.
     """
     leaves, structure = jax.tree.flatten(args)
     found = []
@@ -43,7 +54,8 @@ def trace(function, *args):
         return output.unflatten(flat)
 
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
-    return constants, run, output.unflatten(shapes)
+    collective = any("NamedAxis" in type(e).__name__ for e in closed.effects)
+    return Traced(constants, run, output.unflatten(shapes), collective)
 
 
 def _holds_constants(jaxpr) -> bool:
@@ -92,7 +104,16 @@ def _opened(body, own: slice, constants):
 
 
 def _shapes(closed):
-    return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
+    return [shape_of(v.aval) for v in closed.jaxpr.invars]
+
+
+def shape_of(aval) -> jax.ShapeDtypeStruct:
+    """The shape, dtype and manual axes of an abstract value, to trace with."""
+    manual = aval.manual_axis_type
+    where = aval.sharding if manual is not None and manual.varying else None
+    return jax.ShapeDtypeStruct(
+        aval.shape, aval.dtype, sharding=where, manual_axis_type=manual if where else None
+    )
 
 
 def evaluate(closed, args, rule):
@@ -120,3 +141,19 @@ def bind(eqn, inputs, **changes):
     params = eqn.primitive.get_bind_params({**eqn.params, **changes})
     outputs = eqn.primitive.bind(*inputs, **params)
     return outputs if eqn.primitive.multiple_results else [outputs]
+
+
+def footprint(function, *args) -> int:
+    """The bytes of all intermediate values of a function, those inside loops included."""
+    return _bytes(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _bytes(jaxpr) -> int:
+    own = sum(v.aval.size * v.aval.dtype.itemsize for e in jaxpr.eqns for v in e.outvars)
+    inside = 0
+    for eqn in jaxpr.eqns:
+        rounds = (
+            eqn.params.get("length", 1) if eqn.primitive is core.primitives.scan_p else 1
+        )
+        inside += rounds * sum(_bytes(body.jaxpr) for body in _bodies(eqn))
+    return own + inside

@@ -32,6 +32,7 @@ from numpy.polynomial import legendre
 
 from igjax import rules
 from igjax._convolutions import in_loop_layout
+from igjax._tree import varying
 
 NODES = 15
 PROBES = 48
@@ -52,7 +53,8 @@ class Solution(NamedTuple):
     evaluations: Any
     jumps: Any
     stopped: Any  # budget spent
-    edges: Any  # (panels, 2): the mesh, zeros behind its end
+    panels: Any  # how many panels the mesh has
+    edges: Any  # (capacity, 2): the mesh, zeros behind its end
 
 
 class _Panels(NamedTuple):
@@ -210,7 +212,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
 
     probes = jax.lax.map(scores, jnp.arange(size))
     tolerance, absolute = jax.vmap(limits)(jnp.arange(size))
-    state = _start(problem, size, probes)
+    state = varying(_start(problem, size, probes), (probes, leaves))
     lanes = min(size, _LANES.get(jax.default_backend(), 64))
 
     def bound(totals):
@@ -224,7 +226,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
             _chunk, problem, evaluate, probes, tolerance, limit, lanes
         )
         state = jax.lax.while_loop(lambda s: s.cursor < s.count, chunk, state)
-        return _turn(problem, state)
+        return varying(_turn(problem, state), state)
 
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)
     totals = state.totals
@@ -242,6 +244,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
         evaluations=totals.evaluations,
         jumps=totals.jumps,
         stopped=totals.stopped,
+        panels=totals.accepted,
         edges=totals.edges,
     )
 

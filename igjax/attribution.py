@@ -70,8 +70,8 @@ class Attribution:
     Example:
         >>> import igjax, jax.numpy as jnp
         >>> igjax.integrated_gradients(jnp.sum)(jnp.ones(2), 0.0)
-        Attribution(values=float32[2], score=2, baseline_score=0, delta=0,
-            evaluations=32, status=1)
+        Attribution(values=float32[2], score=2, baseline_score=0, delta=...,
+            evaluations=15, status=0)
     """
 
     values: object

@@ -56,12 +56,12 @@ def report(result: Attribution) -> str:
         score                      2
         baseline score             0
         sum of values              2
-        completeness gap           0 (0.00% of the attribution)
+        completeness gap           ... (0.00% of the attribution)
         estimated error            ... (0.00% of the attribution)
-        gradient evaluations       32
-        status                     no tolerance asked (fixed rule)
+        gradient evaluations       15
+        status                     tolerance met and verified
         <BLANKLINE>
-        By its own samples the rule resolves the path to 1% or better. ...
+        The values are within the tolerance of the exact ones. ...
     """
     error, size = map(np.asarray, _norms(result))
     if np.ndim(result.delta):
@@ -103,24 +103,45 @@ def _report_many(result, error, size) -> str:
     )
 
 
+_BLIND = (
+    "Structures narrower than the gaps between the samples that leave no net change of "
+    "the score are not seen."
+)
+_ADVICE = {
+    Status.TOLERANCE_MET: (
+        f"The values are within the tolerance of the exact ones. {_BLIND}"
+    ),
+    Status.BUDGET_SPENT: (
+        "The budget ended before the tolerance was met. Raise max_evaluations, or ask for "
+        "a larger tolerance; the error estimates hold for what was computed."
+    ),
+    Status.RESOLUTION: (
+        "The score jumps within less than the dtype resolves, and which features carry the "
+        "jump is uncertain. Compute in float64."
+    ),
+    Status.NON_FINITE: (
+        "A score or gradient on the path is not finite: nothing can be trusted. A root, "
+        "norm or logarithm at a zero baseline is the usual cause; try another."
+    ),
+    Status.NOT_VERIFIED: (
+        "The scores along the path are not explained by the gradients to within the "
+        "tolerance. Ask for a smaller tolerance, or check custom derivatives in f."
+    ),
+}
+
+
 def _advice(result, error, size) -> str:
     status = Status(int(result.status))
-    if status is Status.NON_FINITE:
-        return (
-            "A score or gradient on the path is not finite: nothing can be trusted. A "
-            "root, norm or logarithm at a zero baseline is the usual cause; try another."
-        )
+    if status in _ADVICE:
+        return _ADVICE[status]
     if not np.isfinite(error):
         return "The rule has no error estimate: use one of three nodes or more."
     worst = max(float(error), abs(float(result.delta)))
     if worst <= 1e-2 * size:
-        return (
-            "By its own samples the rule resolves the path to 1% or better. Structures "
-            "narrower than the gaps between its nodes are not seen."
-        )
+        return f"By its own samples the rule resolves the path to 1% or better. {_BLIND}"
     return (
         f"The rule does not resolve the path: errors may reach {_percent(worst, size)} of "
-        "the attribution. Use more nodes; for ReLU networks, rules.midpoint."
+        "the attribution. Use rules.adaptive(tolerance)."
     )
 
 

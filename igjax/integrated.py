@@ -6,18 +6,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from igjax import _compiled, adaptive, paths, rules
+from igjax._tracing import footprint
 from igjax._tree import parameter_dtype, total, wide
 from igjax.attribution import Attribution, Status
 from igjax.path_integral import integrand, path_integral
 
-__all__ = ["integrated_gradients", "integrated_jacobian"]
+__all__ = ["adaptive_rule", "integrated_gradients", "integrated_jacobian"]
 
-# Nodes evaluated side by side unless the caller says otherwise. A CPU is fastest while
-# the activations of a block fit its caches; other devices want to be filled.
-CHUNK = {"cpu": 8}
-CHUNK_ELSEWHERE = 64
+# Nodes evaluated side by side unless the caller says otherwise: at least and at most so
+# many, and so many bytes of one example's intermediate values. A CPU is fastest while a
+# block fits its caches (measured, benchmarks/README.md); other devices want to be filled.
+CHUNK = {"cpu": (2, 25, 4 << 20)}
+CHUNK_ELSEWHERE = (1, 64, 1 << 30)
 
 
 def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
@@ -37,10 +40,12 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
     Args:
         f: `f(x, *args) -> scalar`, traceable by JAX, for one example: x is a pytree of
             floating or complex arrays, the result has shape () and is real.
-        rule: a `rules.Rule`; None is `rules.gauss_legendre(32)`.
+        rule: None is `rules.adaptive()`, which meets a relative tolerance of 1e-2;
+            `rules.adaptive(tolerance)` another; or a fixed one, a `rules.Rule`.
         path: `path(x, baseline, t) -> point`, differentiable in the scalar t.
         chunk_size: how many nodes are evaluated side by side; it bounds the memory,
-            which does not depend on the number of nodes. None is 8 on a CPU, else 64.
+            which does not depend on the number of nodes. None chooses it by the
+            size of the intermediate values of f.
 
     Returns:
         `attribute(x, baseline, *args) -> Attribution`. The baseline has the structure of
@@ -64,7 +69,7 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
     References:
         Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
     """
-    rule = rules.gauss_legendre(32) if rule is None else rule
+    rule = rules.adaptive() if rule is None else rule
     return _compiled.attribution(
         "integrated_gradients", _integrate, f, path, rule, chunk_size, scalar=True
     )
@@ -105,10 +110,53 @@ def integrated_jacobian(f, *, rule=None, path=paths.straight, chunk_size=None):
     References:
         Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
     """
-    rule = rules.gauss_legendre(32) if rule is None else rule
+    rule = rules.adaptive() if rule is None else rule
     return _compiled.attribution(
         "integrated_jacobian", _integrate, f, path, rule, chunk_size, scalar=False
     )
+
+
+def adaptive_rule(f, *, rule=None, path=paths.straight):
+    """The mesh that the adaptive rule finds for an example, as a fixed rule.
+
+    Use it to differentiate: reverse mode cannot go through the adaptive rule, whose mesh
+    depends on the input, but it can through the mesh found for that input.
+
+    Args:
+        f: as in `integrated_gradients`.
+        rule: a `rules.Adaptive`; None is `rules.adaptive()`.
+        path: as in `integrated_gradients`.
+
+    Returns:
+        `make(x, baseline, *args) -> rules.Rule`, 15 Gauss-Kronrod nodes for each panel.
+        Called under `jit` the rule is padded, by nodes of weight 0, to the budget. Jumps
+        narrower than the dtype resolves are beyond any fixed rule.
+
+    Raises:
+        TypeError: if the rule is a fixed one, and as `integrated_gradients`.
+        ValueError: as `integrated_gradients`.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> f = lambda x: jax.nn.sigmoid(300.0 * (x.sum() - 1.0))
+        >>> x, baseline = jnp.array([1.0, 3.0]), jnp.zeros(2)
+        >>> rule = igjax.adaptive_rule(f)(x, baseline)
+        >>> attribute = igjax.integrated_gradients(f, rule=rule)
+        >>> jax.grad(lambda x: attribute(x, baseline).values[0])(x).shape
+        (2,)
+    """
+    rule = rules.adaptive() if rule is None else rule
+    if not isinstance(rule, rules.Adaptive):
+        raise TypeError(f"adaptive_rule: rule must be rules.adaptive(...), got {rule!r}.")
+    make = _compiled.attribution("adaptive_rule", _mesh, f, path, rule, None, scalar=True)
+
+    def fixed(x, baseline, /, *args):
+        edges, panels = make(x, baseline, *args)
+        if not isinstance(panels, Tracer):
+            edges = edges[: int(panels)]
+        return rules.on_panels(edges, panels)
+
+    return fixed
 
 
 def _integrate(f, path, operands, rule, chunk_size) -> Attribution:
@@ -118,57 +166,67 @@ def _integrate(f, path, operands, rule, chunk_size) -> Attribution:
     dtype = parameter_dtype(operands.x)
     f, path = partial(f, operands), partial(path, operands)
     start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
-    size = chunk_size or CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
+    evaluations = np.shape(rule.nodes)[-1]
+    size = chunk_size or _chunk(f, path, dtype, evaluations)
     values, error = path_integral(f, path, dtype, rule, size)
     delta = total(values, end.ndim) - (_wide(end) - _wide(start))
     status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
-    evaluations = np.shape(rule.nodes)[-1]
     return _certified(values, error, delta, start, end, status, evaluations, 2, 0)
 
 
+def _chunk(f, path, dtype, nodes: int) -> int:
+    """A number of nodes for one block that suits the device and wastes no evaluation."""
+    least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
+    size = footprint(lambda t: f(path(t)), jnp.zeros((), dtype))
+    fit = min(max(least, min(most, budget // max(size, 1))), nodes)
+    return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
+
+
 def _adaptive(f, path, operands, rule) -> Attribution:
-    dtype = parameter_dtype(operands.x)
-    t = jnp.zeros((), dtype)
-    score, parts = jax.eval_shape(
-        lambda o: integrand(partial(f, o), partial(path, o), t), operands
-    )
-    outputs = score.shape
-    sizes = [math.prod(a.shape[len(outputs) :]) for a in jax.tree.leaves(parts)]
-    flat = lambda parts: jnp.concatenate(
-        [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)], 1
-    )
-
-    def contributions(o, t):
-        score, parts = integrand(partial(f, o), partial(path, o), t)
-        return score.ravel(), flat(parts)
-
-    solution = adaptive.solve(
-        (lambda o, t: f(o, path(o, t)).ravel(), contributions),
-        operands,
-        rule,
-        (score.size, sum(sizes), dtype, _unit(operands.x, score.dtype)),
-    )
+    solution, score, parts = _solve(f, path, operands, rule)
+    shape = score.shape
 
     def unflat(a):
-        pieces = jnp.split(a, np.cumsum(sizes)[:-1], axis=1)
-        shaped = zip(pieces, jax.tree.leaves(parts), strict=True)
-        leaves = [piece.reshape(like.shape).astype(like.dtype) for piece, like in shaped]
-        return jax.tree.unflatten(jax.tree.structure(parts), leaves)
+        leaves, structure = jax.tree.flatten(parts)
+        sizes = [math.prod(like.shape[len(shape) :]) for like in leaves]
+        pieces = zip(jnp.split(a, np.cumsum(sizes)[:-1], axis=1), leaves, strict=True)
+        return structure.unflatten([p.reshape(b.shape).astype(b.dtype) for p, b in pieces])
 
-    shaped = lambda a: a.reshape(outputs)
-    start, end = shaped(solution.baseline_score), shaped(solution.score)
-    delta = shaped(solution.values.sum(-1)) - (end - start)
+    start, end = (a.reshape(shape) for a in (solution.baseline_score, solution.score))
     return _certified(
         unflat(solution.values),
         unflat(solution.error),
-        delta,
+        solution.values.sum(-1).reshape(shape) - (end - start),
         start,
         end,
-        _judge(solution).reshape(outputs),
+        _judge(solution).reshape(shape),
         solution.evaluations,
         adaptive.PROBES + 2,
         solution.jumps,
     )
+
+
+def _mesh(f, path, operands, rule, chunk_size):
+    del chunk_size
+    solution, _, _ = _solve(f, path, operands, rule)
+    return solution.edges, solution.panels
+
+
+def _solve(f, path, operands, rule):
+    """The solution with flat outputs and features, and the shapes to restore them."""
+    dtype = parameter_dtype(operands.x)
+    at = lambda o, t: integrand(partial(f, o), partial(path, o), t)
+    score, parts = jax.eval_shape(at, operands, jnp.zeros((), dtype))
+    sizes = [a.size // max(score.size, 1) for a in jax.tree.leaves(parts)]
+
+    def contributions(o, t):
+        score, parts = at(o, t)
+        rows = [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)]
+        return score.ravel(), jnp.concatenate(rows, 1)
+
+    shape = (score.size, sum(sizes), dtype, _unit(operands.x, score.dtype))
+    scores = lambda o, t: f(o, path(o, t)).ravel()
+    return adaptive.solve((scores, contributions), operands, rule, shape), score, parts
 
 
 def _judge(solution):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax._convolutions import in_loop_layout
+from igjax._tree import varying
 
 
 def integrand(f, path, t):
@@ -20,6 +21,7 @@ def integrand(f, path, t):
     point, velocity = jax.jvp(path, (t,), (jnp.ones_like(t),))
     score, pullback = jax.vjp(f, point)
     units = jnp.eye(score.size, dtype=score.dtype).reshape(score.size, *score.shape)
+    units = varying(units, score)
     (gradient,) = jax.vmap(pullback)(units) if score.shape else pullback(units[0])
 
     def part(g, v):
@@ -52,6 +54,7 @@ def path_integral(f, path, dtype, rule, chunk_size):
 
     shapes = jax.eval_shape(parts_at, nodes[0])
     zeros = jax.tree.map(lambda a: jnp.zeros((len(rows), *a.shape), a.dtype), shapes)
+    zeros = varying(zeros, shapes)
     blocks_of = (nodes.reshape(blocks, size), rows.swapaxes(0, 1))
     sums, _ = jax.lax.scan(add, zeros, blocks_of)
     values = jax.tree.map(lambda a: a[0], sums)
