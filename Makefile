@@ -2,15 +2,15 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-SENTENCE ?= A wonderful film, though far too long.
+export SENTENCE ?= A wonderful film, though far too long.
 
 .PHONY: demo test slow lint dist weights clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m igjax "$(SENTENCE)" --html demo/explanation.html --png demo/explanation.png
+	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests
@@ -27,9 +27,9 @@ dist: $(VENV)/.dev
 	for kind in dist/*.whl dist/*.tar.gz; do \
 	  rm -rf build/clean && $(PYTHON) -m venv build/clean && \
 	  build/clean/bin/pip install --quiet "$$kind" && \
-	  (cd build && ! clean/bin/python -m igjax "$(SENTENCE)") && \
+	  (cd build && ! clean/bin/python -m igjax "$$SENTENCE") && \
 	  build/clean/bin/pip install --quiet "$$kind[models,plots]" && \
-	  (cd build && clean/bin/python -m igjax "$(SENTENCE)" --html dist.html --png dist.png) \
+	  (cd build && clean/bin/python -m igjax "$$SENTENCE" --html dist.html --png dist.png) \
 	  || exit 1; \
 	done
 

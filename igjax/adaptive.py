@@ -291,11 +291,11 @@ def _chunk(problem, evaluate, probes, tolerance, limit, lanes, state: _State):
     """Evaluates the next few panels of the generation; accepts or cuts each."""
     t, k, g, integral, collocation = (jnp.asarray(a, problem.dtype) for a in _tables())
     size = limit.shape[0]
-    index = state.cursor + jnp.arange(lanes)
+    index = state.cursor + jnp.arange(lanes, dtype=jnp.int32)
     valid = index < state.count
     panel = jax.tree.map(lambda a: a[jnp.minimum(index, state.count - 1)], state.now)
     width = panel.hi - panel.lo
-    f, c = evaluate(panel.example, panel.lo[:, None] + width[:, None] * t)
+    f, c = evaluate(panel.example, panel.lo[:, None] + width[:, None] * t[None])
 
     dot = functools.partial(jnp.einsum, precision="highest")
     scale = width[:, None, None]
@@ -330,7 +330,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, lanes, state: _State):
     own = jnp.where(first, tolerance[example][:, None] * own, 0)
     ceiling = jnp.maximum(limit[example], own)
     left = jnp.maximum(SAFETY * ceiling - totals.spent[example], 0.1 * SAFETY * ceiling)
-    share = left / totals.open[example][:, None]
+    share = left / totals.open[example][:, None].astype(problem.dtype)
     finite = jnp.isfinite(indicator).all(1)
     narrow = width < _narrowest(problem.dtype)
     fine = (indicator <= jnp.maximum(share, noise)).all(1)
@@ -389,20 +389,20 @@ def _residuals(panel, width, t, f, slope, collocation, integral, probes):
     """
     dot = functools.partial(jnp.einsum, precision="highest")
     scores = jnp.concatenate([f, panel.f_hi[:, None]], 1)
-    at = panel.lo[:, None] + width[:, None] * jnp.append(t, 1).astype(t.dtype)
+    at = panel.lo[:, None] + width[:, None] * jnp.append(t, 1).astype(t.dtype)[None]
     at = at.at[:, -1].set(panel.hi)
     integrated = dot("jk,pko->pjo", collocation, slope)
     residual = scores - panel.f_lo[:, None] - width[:, None, None] * integrated
 
     grid = jnp.linspace(0, 1, PROBES + 2, dtype=t.dtype)[1:-1]
-    tau = (grid - panel.lo[:, None]) / width[:, None]
+    tau = (grid[None] - panel.lo[:, None]) / width[:, None]
     inside = (tau > 0) & (tau < 1)
     basis = _legendre(2 * jnp.clip(tau, 0, 1) - 1)
     integrated = dot("nqj,nk,qko->qjo", basis, integral, slope)
     probed = probes[:, 1:-1]
     more = probed - panel.f_lo[:, None] - width[:, None, None] * integrated
     # A probe outside the panel counts as one more copy of its end: an empty gap.
-    at = jnp.concatenate([at, jnp.where(inside, grid, panel.hi[:, None])], 1)
+    at = jnp.concatenate([at, jnp.where(inside, grid[None], panel.hi[:, None])], 1)
     keep = inside[..., None]
     residual = jnp.concatenate([residual, jnp.where(keep, more, residual[:, -1:])], 1)
     scores = jnp.concatenate([scores, jnp.where(keep, probed, scores[:, -1:])], 1)
@@ -444,7 +444,7 @@ def _jump(c, slope, panel, t, width, cut):
     """
     change = panel.f_hi - panel.f_lo
     steep = slope * jnp.sign(change)[:, None]
-    left = (panel.lo[:, None] + width[:, None] * t <= cut[:, None])[..., None]
+    left = (panel.lo[:, None] + width[:, None] * t[None] <= cut[:, None])[..., None]
 
     def direction(side):
         node = jnp.argmax(jnp.where(side, steep, -jnp.inf), 1)[:, None]
@@ -499,7 +499,8 @@ def _cut(panel, t, f, worst, zoom):
 def _append(queue: _Panels, count, children: _Panels, number):
     """Appends the first `number` children of each lane to the queue."""
     capacity = queue.lo.shape[0]
-    child = jnp.arange(3)
+    child = jnp.arange(3, dtype=jnp.int32)[None]
+    number = number.astype(jnp.int32)
     place = (count + jnp.cumsum(number) - number)[:, None] + child
     place = jnp.where(child < number[:, None], place, capacity)
     put = lambda a, new: a.at[place].set(new, mode="drop")
@@ -509,14 +510,14 @@ def _append(queue: _Panels, count, children: _Panels, number):
 def _rank_within(example, mask):
     """For each lane, how many lanes before it have its example and pass the mask."""
     same = (example[:, None] == example[None]) & mask[None]
-    return jnp.tril(same, -1).sum(1)
+    return jnp.tril(same, -1).sum(1).astype(jnp.int32)
 
 
 def _turn(problem: _Problem, state: _State) -> _State:
     """Ends a generation: sizes are brought up to date, and spent budgets stop examples."""
     totals = state.totals
     capacity = state.then.lo.shape[0]
-    waiting = jnp.arange(capacity) < state.then_count
+    waiting = jnp.arange(capacity, dtype=jnp.int32) < state.then_count
     example = jnp.where(waiting, state.then.example, len(totals.open))
     children = jnp.zeros_like(totals.open).at[example].add(1, mode="drop")
     over = totals.evaluations + NODES * children > problem.max_evaluations

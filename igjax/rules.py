@@ -450,18 +450,18 @@ def on_panels(edges, panels) -> Rule:
     kronrod = gauss_kronrod(15)
     edges = jnp.asarray(edges)
     count = edges.shape[0]
-    used = jnp.arange(count) < panels
+    used = jnp.arange(count, dtype=jnp.int32) < jnp.asarray(panels, jnp.int32)
     # An unused panel repeats the first one, whose nodes are evaluated anyway.
     edges = jnp.where(used[:, None], edges, edges[:1])
     width = (edges[:, 1] - edges[:, 0])[:, None]
     cast = lambda a: jnp.asarray(a, edges.dtype)
-    weights = jnp.where(used[:, None], width * cast(kronrod.weights), 0)
-    difference = jnp.where(used[:, None], width * cast(kronrod.error_weights[0]), 0)
+    weights = jnp.where(used[:, None], width * cast(kronrod.weights)[None], 0)
+    difference = jnp.where(used[:, None], width * cast(kronrod.error_weights[0])[None], 0)
     signs = cast(_walsh(NULL_RULES, count))[:, :, None]
     return Rule(
-        (edges[:, :1] + width * cast(kronrod.nodes)).ravel(),
+        (edges[:, :1] + width * cast(kronrod.nodes)[None]).ravel(),
         weights.ravel(),
-        (signs * difference).reshape(NULL_RULES, -1),
+        (signs * difference[None]).reshape(NULL_RULES, -1),
     )
 
 

@@ -1,0 +1,251 @@
+"""Bridges change how a model is called, never what is attributed.
+
+Each is compared with the attribution of a function written by hand for one example. And
+none may guess: a label that does not exist, or one Embed of two, must never be clamped
+or chosen in silence.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import igjax
+
+RULE = igjax.rules.gauss_legendre(16)
+W = np.array([[1.0, -2.0, 0.5], [0.3, 0.8, -1.0], [2.0, 0.0, 1.0], [-0.4, 1.5, 0.7]])
+X = np.array([0.8, -1.1, 2.0])
+CLASSES, FEATURES = W.shape
+
+
+def outputs(x):
+    return W @ x
+
+
+def explain(f):
+    return igjax.integrated_gradients(f, rule=RULE)
+
+
+# single
+
+
+def test_single_gives_and_takes_the_batch_axis():
+    seen = []
+
+    def g(batch, scale):
+        seen.append((batch["a"].shape, batch["b"].shape))
+        return {"out": scale * batch["a"] + batch["b"][:, None]}
+
+    got = igjax.single(g)({"a": X, "b": np.float64(2.0)}, 3.0)
+    assert seen == [((1, 3), (1,))]
+    np.testing.assert_array_equal(got["out"], 3 * X + 2)
+
+
+def test_single_of_a_batch_first_model_has_the_values_of_one_example():
+    g = lambda batch: (batch @ W.T)[:, 1]
+    # Linear: w * x.
+    values = explain(igjax.single(g))(X, 0.0).values
+    np.testing.assert_allclose(values, W[1] * X, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "g",
+    [lambda x: x.sum(), lambda x: x[0], lambda x: jnp.tile(x, (2, 1))],
+    ids=["scalar", "no batch axis", "larger batch"],
+)
+def test_single_refuses_outputs_without_a_batch_axis_of_one(g):
+    with pytest.raises(ValueError, match="single: the output must keep the batch axis"):
+        igjax.single(g)(X)
+
+
+# select
+
+
+@pytest.mark.parametrize("label", range(CLASSES))
+def test_select_takes_the_output_of_the_label(label):
+    f = igjax.select(outputs)
+    np.testing.assert_allclose(f(X, label), W[label] @ X, rtol=1e-12)
+    np.testing.assert_allclose(explain(f)(X, 0.0, label).values, W[label] * X, rtol=1e-12)
+
+
+def test_select_passes_other_arguments_on():
+    f = igjax.select(lambda x, scale: scale * (W @ x))
+    values = explain(f)(X, 0.0, 2, 3.0).values
+    np.testing.assert_allclose(values, 3 * W[2] * X, rtol=1e-12)
+
+
+def test_labels_may_be_mapped():
+    labels = np.array([3, 0, 2])
+    result = jax.vmap(explain(igjax.select(outputs)), (None, None, 0))(X, 0.0, labels)
+    np.testing.assert_allclose(result.values, W[labels] * X[None], rtol=1e-12)
+
+
+@pytest.mark.parametrize("label", [-1, -4, CLASSES, 1000])
+def test_concrete_labels_out_of_range_are_errors(label):
+    f = igjax.select(outputs)
+    attribute = explain(f)
+    message = rf"the label must be in \[0, {CLASSES}\), got {label}"
+    with pytest.raises(ValueError, match=message):
+        f(X, label)
+    with pytest.raises(ValueError, match=message):
+        attribute(X, 0.0, label)
+    attribute(X, 0.0, 1)
+    # The compiled program does not see the value: the bridge must.
+    with pytest.raises(ValueError, match=message):
+        attribute(X, 0.0, np.int32(label))
+    with pytest.raises(ValueError, match=message):
+        attribute(X, 0.0, jnp.int32(label))
+
+
+@pytest.mark.parametrize("rule", [RULE, igjax.rules.adaptive()], ids=["fixed", "adaptive"])
+def test_traced_labels_out_of_range_are_never_clamped(rule):
+    attribute = igjax.integrated_gradients(igjax.select(outputs), rule=rule)
+    labels = np.array([-1, 0, CLASSES - 1, CLASSES])
+    result = jax.jit(jax.vmap(attribute, (None, None, 0)))(X, 0.0, labels)
+    outside = np.array([True, False, False, True])
+    np.testing.assert_array_equal(np.isnan(result.score), outside)
+    np.testing.assert_array_equal(result.status == igjax.Status.NON_FINITE, outside)
+    np.testing.assert_allclose(result.values[1:3], W[[0, 3]] * X[None], rtol=1e-12)
+
+
+@pytest.mark.parametrize("label", [1.0, np.array([1, 2]), True], ids=repr)
+def test_labels_that_are_no_integer_scalars_are_errors(label):
+    with pytest.raises(TypeError, match="select: the label must be an integer scalar"):
+        igjax.select(outputs)(X, label)
+
+
+def test_select_refuses_outputs_that_are_no_vector():
+    with pytest.raises(ValueError, match="select: g must return a vector of outputs"):
+        igjax.select(lambda x: x[None])(X, 0)
+
+
+def test_bridges_compose():
+    f = igjax.select(igjax.single(lambda batch: batch @ W.T))
+    np.testing.assert_allclose(explain(f)(X, 0.0, 3).values, W[3] * X, rtol=1e-12)
+
+
+# from_embedding
+
+TOKENS = np.array([3, 1, 4, 1, 5])
+
+
+class Tagger(nn.Module):
+    """An embedding, tanh, a sum over the tokens, and one output."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(9, 4, name="words")(tokens)
+        return nn.Dense(1, name="head")(jnp.tanh(x).sum(-2))[..., 0]
+
+
+class Placed(nn.Module):
+    """Words and places, added."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(9, 4, name="words")(tokens)
+        x = x + nn.Embed(7, 4, name="places")(jnp.arange(tokens.shape[-1]))
+        return jnp.tanh(x).sum()
+
+
+def initialized(model):
+    params = model.init(jax.random.key(4), TOKENS)
+    return jax.tree.map(lambda a: a.astype("float64"), params)
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    model = Tagger()
+    return model, initialized(model)
+
+
+def tail(x, params):
+    """What stands behind the embedding of `Tagger`, by hand."""
+    head = params["params"]["head"]
+    return (jnp.tanh(x).sum(0) @ head["kernel"] + head["bias"])[0]
+
+
+def check_against_the_tail(g, params):
+    embed, f = igjax.from_embedding(g)
+    x = embed(TOKENS, params)
+    table = np.asarray(params["params"]["words"]["embedding"])
+    np.testing.assert_array_equal(x, table[TOKENS])
+    result = explain(f)(x, 0.0, TOKENS, params)
+    by_hand = explain(tail)(x, 0.0, params)
+    np.testing.assert_allclose(result.values, by_hand.values, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(result.score, g(TOKENS, params), rtol=1e-12)
+    # tanh of each feature by itself: its change times its weight.
+    kernel = np.asarray(params["params"]["head"]["kernel"])[:, 0]
+    np.testing.assert_allclose(result.values, np.tanh(x) * kernel[None], rtol=1e-9)
+    per_token = result.values.sum(-1)
+    assert per_token.shape == TOKENS.shape
+    change = result.score - result.baseline_score
+    np.testing.assert_allclose(per_token.sum(), change, rtol=1e-9, atol=1e-12)
+
+
+def test_a_model_cut_at_its_embedding_has_the_values_of_its_tail(tagger):
+    model, params = tagger
+    check_against_the_tail(lambda tokens, p: model.apply(p, tokens), params)
+
+
+def test_a_batch_first_model_is_cut_just_the_same(tagger):
+    model, params = tagger
+    check_against_the_tail(lambda tokens, p: model.apply(p, tokens[None])[0], params)
+
+
+def test_a_cut_model_goes_through_vmap(tagger):
+    model, params = tagger
+    embed, f = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens))
+    batch = np.stack([TOKENS, TOKENS[::-1], TOKENS + 3])
+    x = jax.vmap(embed, (0, None))(batch, params)
+    result = jax.vmap(explain(f), (0, None, 0, None))(x, 0.0, batch, params)
+    for i, tokens in enumerate(batch):
+        one = explain(f)(embed(tokens, params), 0.0, tokens, params)
+        np.testing.assert_allclose(result.values[i], one.values, rtol=1e-12, atol=1e-15)
+
+
+def test_several_embeddings_need_a_name_and_the_error_lists_them():
+    model = Placed()
+    params = initialized(model)
+    g = lambda tokens, p: model.apply(p, tokens)
+    embed, f = igjax.from_embedding(g)
+    x = np.ones((5, 4))
+    with pytest.raises(ValueError, match=r"several Embed modules, \['words', 'places'\]"):
+        f(x, TOKENS, params)
+    with pytest.raises(ValueError, match=r"several Embed modules, \['words', 'places'\]"):
+        embed(TOKENS, params)
+
+
+def test_a_name_chooses_one_of_several_embeddings():
+    model = Placed()
+    params = initialized(model)
+    tables = {k: np.asarray(v["embedding"]) for k, v in params["params"].items()}
+    g = lambda tokens, p: model.apply(p, tokens)
+    embed, f = igjax.from_embedding(g, name="words")
+    x = embed(TOKENS, params)
+    np.testing.assert_array_equal(x, tables["words"][TOKENS])
+    # The places stay where they are: at the baseline 0 only the words are gone.
+    result = explain(f)(x, 0.0, TOKENS, params)
+    places = tables["places"][:5]
+    exact = np.tanh(x + places) - np.tanh(places)
+    np.testing.assert_allclose(result.values, exact, rtol=1e-9, atol=1e-12)
+    places_x = igjax.from_embedding(g, name="places").embed(TOKENS, params)
+    np.testing.assert_array_equal(places_x, places)
+
+
+def test_an_unknown_name_is_an_error_that_lists_what_there_is(tagger):
+    model, params = tagger
+    cut = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens), name="wrods")
+    with pytest.raises(ValueError, match=r"named 'wrods', found \['words'\]"):
+        cut.embed(TOKENS, params)
+    with pytest.raises(ValueError, match=r"named 'wrods', found \['words'\]"):
+        cut.f(np.ones((5, 4)), TOKENS, params)
+
+
+def test_a_model_without_an_embedding_is_an_error():
+    cut = igjax.from_embedding(lambda tokens: jnp.sum(tokens))
+    with pytest.raises(ValueError, match=r"g must call a flax.linen.Embed, found \[\]"):
+        cut.embed(TOKENS)
+    with pytest.raises(ValueError, match=r"g must call a flax.linen.Embed, found \[\]"):
+        cut.f(np.ones((5, 4)), TOKENS)
