@@ -170,6 +170,9 @@ def from_embedding(g, name: str | None = None) -> Embedded:
         def found(call, shape):
             raise _Found(call().reshape(*np.shape(tokens), shape[-1]))
 
+        # Traced once as a whole: a second Embed may come after the first one.
+        through = lambda call, shape: call()
+        jax.eval_shape(lambda: _intercepted(g, name, through, tokens, args))
         try:
             _intercepted(g, name, found, tokens, args)
         except _Found as result:

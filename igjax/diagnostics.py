@@ -152,4 +152,6 @@ def _norms(result):
 
 
 def _percent(part, whole) -> str:
-    return f"{100 * abs(float(part)) / float(whole):.2f}%" if whole else "all"
+    if not whole:
+        return "all" if part else "0.00%"
+    return f"{100 * abs(float(part)) / float(whole):.2f}%"

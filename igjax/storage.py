@@ -4,12 +4,11 @@ The arrays keep their dtypes, the pytree of the values its structure, and beside
 stands what made them: versions, rule, device and whatever the caller adds.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import json
 import os
-import tempfile
+import uuid
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +52,7 @@ def save(file, result: Attribution, *, rule=None, **notes) -> None:
 
     Raises:
         TypeError: if the values contain other containers, or a note is not JSON.
+        ValueError: if a note has the name of something that igjax records.
 
     Example:
         >>> import igjax, jax.numpy as jnp, os, tempfile
@@ -68,15 +68,17 @@ def save(file, result: Attribution, *, rule=None, **notes) -> None:
         field.name: _encode(getattr(result, field.name), arrays)
         for field in dataclasses.fields(result)
     }
-    about = {
+    own = {
         "igjax": version("igjax"),
         "jax": jax.__version__,
         "rule": None if rule is None else repr(rule),
         "dtype": sorted({str(a.dtype) for a in jax.tree.leaves(result.values)}),
         "device": jax.devices()[0].device_kind,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **notes,
     }
+    if taken := sorted(own.keys() & notes):
+        raise ValueError(f"save: notes must not be called {taken}: igjax records them.")
+    about = own | notes
     header = json.dumps({"format": FORMAT, "fields": fields, "about": about})
     named = {f"array_{i}": a for i, a in enumerate(arrays)}
     _write(Path(file), {"header": np.array(header), **named})
@@ -102,23 +104,27 @@ def load(file) -> Saved:
         ...
         FileNotFoundError: [Errno 2] No such file or directory: 'no such file.npz'
     """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            header = json.loads(str(data["header"]))
-            arrays = [data[f"array_{i}"] for i in range(len(data.files) - 1)]
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"load: {file} is not a result that igjax.save has written, or is damaged."
-        ) from error
-    if header["format"] > FORMAT:
+    with open(file, "rb") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as data:
+                header = json.loads(str(data["header"]))
+                arrays = [data[f"array_{i}"] for i in range(len(data.files) - 1)]
+            later = header["format"] > FORMAT
+            fields = {} if later else _fields(header, arrays)
+        except Exception as error:
+            raise ValueError(
+                f"load: {file} is not a result that igjax.save has written, or is damaged."
+            ) from error
+    if later:
         raise ValueError(
             f"load: {file} has format {header['format']}, this igjax reads up to {FORMAT}. "
             "Upgrade igjax."
         )
-    fields = {name: _decode(node, arrays) for name, node in header["fields"].items()}
     return Saved(Attribution(**fields), header["about"])
+
+
+def _fields(header, arrays) -> dict[str, Any]:
+    return {name: _decode(node, arrays) for name, node in header["fields"].items()}
 
 
 def _encode(tree, arrays: list):
@@ -126,8 +132,9 @@ def _encode(tree, arrays: list):
     if tree is None:
         return None
     if type(tree) is dict:
-        keys = [[k, _encode(v, arrays)] for k, v in tree.items()]
-        return {"dict": keys}
+        if odd := [k for k in tree if type(k) not in (str, int)]:
+            raise TypeError(f"save: keys of dicts must be str or int, got {odd[0]!r}.")
+        return {"dict": [[k, _encode(v, arrays)] for k, v in tree.items()]}
     if type(tree) in (list, tuple):
         return {type(tree).__name__: [_encode(v, arrays) for v in tree]}
     if not jax.tree_util.all_leaves([tree]):
@@ -139,7 +146,7 @@ def _encode(tree, arrays: list):
     return len(arrays) - 1
 
 
-def _decode(node, arrays):
+def _decode(node, arrays) -> Any:
     if node is None:
         return None
     if isinstance(node, int):
@@ -151,14 +158,13 @@ def _decode(node, arrays):
 
 
 def _write(file: Path, arrays: dict) -> None:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "xb") as stream:
             np.savez(stream, **arrays)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise

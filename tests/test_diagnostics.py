@@ -15,7 +15,7 @@ from igjax import Attribution, Status
 from igjax.diagnostics import report, within
 
 
-def result(values, error, delta, status=Status.NO_TOLERANCE, evaluations=32):
+def result(values, error, delta, status=Status.NO_TOLERANCE, evaluations: object = 32):
     """A result whose score is the sum of its values less the gap, from 0."""
     values, delta = np.asarray(values), np.asarray(delta)
     total = values.sum(axis=tuple(range(delta.ndim, values.ndim)))
@@ -25,7 +25,7 @@ def result(values, error, delta, status=Status.NO_TOLERANCE, evaluations=32):
         delta=jnp.asarray(delta),
         score=jnp.asarray(total - delta),
         baseline_score=jnp.zeros(delta.shape),
-        evaluations=jnp.asarray(evaluations),
+        evaluations=jnp.array(evaluations),
         forwards=jnp.asarray(2),
         jumps=jnp.asarray(0),
         status=jnp.broadcast_to(jnp.asarray(status), delta.shape),
@@ -138,7 +138,8 @@ def test_a_report_of_a_rule_without_an_estimate_says_so():
 
 
 def test_a_report_of_a_nan_is_a_report():
-    attribute = igjax.integrated_gradients(lambda x: jnp.log(x).sum())
+    rule = igjax.rules.gauss_legendre(3)
+    attribute = igjax.integrated_gradients(lambda x: jnp.log(x).sum(), rule=rule)
     text = report(attribute(np.ones(2), 0.0))
     assert lines(text)["baseline score"] == "-inf"
     assert ADVICE[Status.NON_FINITE] in text

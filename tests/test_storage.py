@@ -203,7 +203,7 @@ FOREIGN = {
 @pytest.mark.parametrize("arrays", FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_npz_is_told(arrays, tmp_path):
     np.savez(tmp_path / "foreign.npz", **arrays)
-    with pytest.raises(ValueError, match="is not a result that igjax.save has written"):
+    with pytest.raises(ValueError, match="is not a result that igjax"):
         igjax.load(tmp_path / "foreign.npz")
 
 
@@ -222,5 +222,5 @@ def test_a_pickle_is_refused(tmp_path):
 def test_a_file_of_a_later_version_says_so(tmp_path):
     header = json.dumps({"format": 99, "anything": "else"})
     np.savez(tmp_path / "later.npz", header=np.array(header))
-    with pytest.raises(ValueError, match="has format 99.*Upgrade igjax"):
+    with pytest.raises(ValueError, match=r"has format 99.*Upgrade igjax"):
         igjax.load(tmp_path / "later.npz")
