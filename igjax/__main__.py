@@ -5,6 +5,7 @@ complete example of explaining a text model, so the parts are in the order of us
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import shutil
@@ -205,7 +206,9 @@ def _say(text: str) -> None:
     coding = sys.stdout.encoding or "utf-8"
     if not coding.lower().startswith("utf"):
         text = text.replace("±", "+-").replace("█", "#")
-    print(text.encode(coding, "backslashreplace").decode(coding))
+    # A reader such as head may have closed the pipe: the files are written all the same.
+    with contextlib.suppress(BrokenPipeError):
+        print(text.encode(coding, "backslashreplace").decode(coding), flush=True)
 
 
 if __name__ == "__main__":

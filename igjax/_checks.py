@@ -26,7 +26,8 @@ def inputs(caller: str, x, baseline) -> None:
     if found != structure:
         raise ValueError(
             f"{caller}: baseline must have the structure of x, {structure}, got {found}. "
-            "Build it with igjax.baselines.zeros(x), or jax.tree.map over x."
+            "Build it with igjax.baselines.zeros(x), or jax.tree.map over x; if x is a "
+            "list of numbers, make it one array with jax.numpy.asarray."
         )
     for (path, leaf), b in zip(leaves, baselines, strict=True):
         _fit(caller, jax.tree_util.keystr(path), leaf, b)
@@ -57,7 +58,7 @@ def _fit(caller: str, key: str, leaf, baseline) -> None:
     if not is_array(baseline):
         raise TypeError(
             f"{caller}: baseline{key} must be an array or a number, got "
-            f"{type(baseline).__name__}. Convert it with jax.numpy.asarray."
+            f"{type(baseline).__name__}. Pass 0.0, igjax.baselines.zeros(x) or an array."
         )
     if np.shape(baseline) not in ((), np.shape(leaf)):
         raise ValueError(
@@ -95,8 +96,9 @@ def score(caller: str, output, *, scalar: bool) -> None:
     """
     if not isinstance(output, jax.ShapeDtypeStruct):
         raise TypeError(
-            f"{caller}: f must return one array, got {output!r}. Pick the output, as in "
-            "lambda x, *args: f(x, *args)['logits']."
+            f"{caller}: f must return one array, got {type(output).__name__} of "
+            f"{jax.tree.structure(output).num_leaves}. Pick the output, as in "
+            "lambda x, *args: f(x, *args)[0], or ['logits']."
         )
     got = f"{output.dtype}{list(output.shape)}"
     if jnp.issubdtype(output.dtype, jnp.complexfloating):

@@ -126,8 +126,10 @@ def _classes(trees, models: list) -> list:
         kind = type(node)
         if is_nnx(node):
             models.append(node)
-        if not _library(kind.__module__):
+        user = not _library(kind.__module__)
+        if user:
             found[kind] = None
+        if user or is_nnx(node):
             settings.extend(
                 value
                 for value in _instance_dict(node).values()

@@ -63,7 +63,8 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
     _checks.rule(caller, rule)
     for name, function in {"f": f, "path": path}.items():
         if not callable(function):
-            raise TypeError(f"{caller}: {name} must be callable, got {function!r}.")
+            got = type(function).__name__
+            raise TypeError(f"{caller}: {name} must be callable, got a {got}.")
 
     def attribute(x, baseline, /, *args):
         _checks.inputs(caller, x, baseline)

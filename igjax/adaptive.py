@@ -269,7 +269,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         example=blank.example.at[:size].set(jnp.arange(size, dtype=jnp.int32)),
     )
     wide = jnp.zeros((size, outputs, features), dtype)
-    narrow, count = wide[..., 0], jnp.zeros(size, jnp.int32)
+    narrow, count = jnp.zeros((size, outputs), dtype), jnp.zeros(size, jnp.int32)
     totals = _Totals(
         *(wide,) * 5,
         *(narrow,) * 2,
@@ -344,7 +344,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, lanes, state: _State):
     excess = jnp.maximum(residual - embedded, 0)[..., None]
     whole = mass.sum(-1)[..., None]
     spread = jnp.where(
-        whole == 0, 1 / problem.features, mass / jnp.where(whole == 0, 1, whole)
+        whole == 0, 1 / max(problem.features, 1), mass / jnp.where(whole == 0, 1, whole)
     )
     error = jnp.where(jump[:, None, None], limit_error, difference + excess * spread)
     spent = error.sum(-1)
@@ -462,7 +462,7 @@ def _jump(c, slope, panel, t, width, cut):
     value = size * jnp.where(low > high, before, after)
     doubt = jnp.abs(size * (before - after))
     blind = (low == 0) | (high == 0)
-    even = jnp.abs(size) / c.shape[-1]
+    even = jnp.abs(size) / max(c.shape[-1], 1)
     return value, jnp.where(blind, jnp.maximum(doubt, even), doubt)
 
 

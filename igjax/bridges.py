@@ -81,6 +81,7 @@ def select(g) -> Callable:
     classes = []
 
     def f(x, label, *args):
+        _check_label_type(label)
         outputs = g(x, *args)
         if np.ndim(outputs) != 1:
             raise ValueError(
@@ -102,12 +103,17 @@ def select(g) -> Callable:
     return _named(f, g)
 
 
-def _check_label(label, classes: int) -> None:
-    if not jnp.issubdtype(jnp.result_type(label), jnp.integer) or np.ndim(label):
+def _check_label_type(label) -> None:
+    kind = getattr(label, "dtype", None) or np.asarray(label).dtype
+    if not jnp.issubdtype(kind, jnp.integer) or np.ndim(label):
+        got = f"{kind}{list(label.shape)}" if hasattr(label, "shape") else repr(label)
         raise TypeError(
-            f"select: the label must be an integer scalar, got {label!r}. One example has "
-            "one label; a batch of labels goes through jax.vmap(attribute)."
+            f"select: the label must be an integer scalar, got {got}. One example has one "
+            "label, f(x, label, *args); a batch of labels goes through jax.vmap(attribute)."
         )
+
+
+def _check_label(label, classes: int) -> None:
     if not isinstance(label, Tracer) and not 0 <= label < classes:
         raise ValueError(
             f"select: the label must be in [0, {classes}), got {label}. g returns "
@@ -201,9 +207,15 @@ def _intercepted(g, name: str | None, replace, tokens, args):
         if not isinstance(module, nn.Embed) or context.method_name != "__call__":
             return call(*inputs, **keywords)
         path = "/".join(module.path)
-        found[path] = name in (None, path, module.name)
-        if not found[path]:
+        if name not in (None, path, module.name):
+            found.setdefault(path, False)
             return call(*inputs, **keywords)
+        if found.get(path):
+            raise ValueError(
+                f"from_embedding: g must call the Embed {path!r} once, it calls it again. "
+                "Attribute to each use by itself: pass the model after its embeddings as f."
+            )
+        found[path] = True
         _check_names(found)
         shape = (*inputs[0].shape, module.features)
         return replace(lambda: call(*inputs, **keywords), shape)

@@ -120,8 +120,9 @@ _ADVICE = {
         "jump is uncertain. Compute in float64."
     ),
     Status.NON_FINITE: (
-        "A score or gradient on the path is not finite: nothing can be trusted. A root, "
-        "norm or logarithm at a zero baseline is the usual cause; try another."
+        "A score or gradient on the path is not finite: nothing can be trusted. Look for "
+        "NaN in x, the baseline or the weights, for a label out of range, and for a root, "
+        "norm or logarithm at a zero baseline; try another baseline."
     ),
     Status.NOT_VERIFIED: (
         "The scores along the path are not explained by the gradients to within the "

@@ -3,6 +3,7 @@ r"""Paths from a baseline to an input: functions `path(x, baseline, t) -> point`
 A path is any function that JAX can differentiate in t. Its velocity comes by `jax.jvp`,
 exactly, so a new path is its formula and nothing else. The integral telescopes to
 f(path at 1) - f(path at 0): a path that starts at the baseline and ends at x is complete.
+The result's scores are those at the two ends of the path, whatever they are.
 x, baseline and t arrive in float32 or wider; the point is cast to the dtype of x last.
 """
 

@@ -351,6 +351,7 @@ def test_tolerances_may_be_traced_and_mapped():
     assert keeps_promise(result, exact, tolerances).all()
 
 
+@pytest.mark.slow
 def test_an_absolute_tolerance_is_enough_where_it_is_the_larger():
     exact = 1e-3 * step_values(0.37, 1e-3)
     f = lambda x: 1e-3 * step(x, 0.37, 1e-3)
@@ -379,6 +380,7 @@ def test_the_gradient_through_the_mesh_agrees_with_finite_differences():
     np.testing.assert_allclose(jax.grad(loss)(X), sides, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_mesh_is_a_rule_that_gives_the_same_values():
     make = igjax.adaptive_rule(step)
     found = STEPS(X, 0.0, 0.37, 1e-3)

@@ -237,6 +237,7 @@ def test_texts_may_start_with_a_dash(quick):
     assert quick == ["-5 stars"]
 
 
+@pytest.mark.slow
 def test_of_a_long_text_the_last_256_words_are_explained_and_the_note_says_so():
     e = cli.explain("Left out, " * 300 + "but wonderful " * 128)
     assert (len(e.words), e.left_out) == (256, 600)
