@@ -93,7 +93,8 @@ class _State(NamedTuple):
     totals: _Totals
 
 
-def _tables():
+@functools.cache
+def _tables() -> tuple[np.ndarray, ...]:
     """Kronrod nodes and weights on [0, 1], Gauss weights, and antiderivatives."""
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
@@ -223,7 +224,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     def generation(state):
         limit = bound(state.totals)
         chunk = functools.partial(
-            _chunk, problem, evaluate, probes, tolerance, limit, lanes
+            _chunk, problem, evaluate, probes, tolerance, limit, state.totals, lanes
         )
         state = jax.lax.while_loop(lambda s: s.cursor < s.count, chunk, state)
         return varying(_turn(problem, state), state)
@@ -287,17 +288,93 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     return _State(first, jnp.int32(size), zero, blank, zero, totals)
 
 
-def _chunk(problem, evaluate, probes, tolerance, limit, lanes, state: _State):
-    """Evaluates the next few panels of the generation; accepts or cuts each."""
-    t, k, g, integral, collocation = (jnp.asarray(a, problem.dtype) for a in _tables())
+def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _State):
+    """Evaluates the next few panels of the generation; accepts or cuts each.
+
+    `before` are the totals at the end of the generation before, `limit` their bound.
+    """
     size = limit.shape[0]
     index = state.cursor + jnp.arange(lanes, dtype=jnp.int32)
     valid = index < state.count
     panel = jax.tree.map(lambda a: a[jnp.minimum(index, state.count - 1)], state.now)
-    width = panel.hi - panel.lo
-    f, c = evaluate(panel.example, panel.lo[:, None] + width[:, None] * t[None])
+    example = panel.example
+    nodes = panel.lo[:, None] + (panel.hi - panel.lo)[:, None] * _table(problem, 0)[None]
+    f, c = evaluate(example, nodes)
+    peak = jnp.maximum(before.peak[example], jnp.abs(f).max(1))
+    seen = _measure(problem, panel, nodes, f, c, probes[example], peak)
 
+    # In the first generation the panel is all there is to know of the size.
+    first = (before.evaluations[example] == 0)[:, None]
+    own = jnp.where(first, tolerance[example][:, None] * seen.volume, 0)
+    ceiling = jnp.maximum(limit[example], own)
+    left = jnp.maximum(SAFETY * ceiling - before.spent[example], 0.1 * SAFETY * ceiling)
+    share = left / before.open[example][:, None].astype(problem.dtype)
+    fine = (seen.indicator <= jnp.maximum(share, seen.noise)).all(1)
+    finite = jnp.isfinite(seen.indicator).all(1)
+    narrow = panel.hi - panel.lo < _narrowest(problem.dtype)
+    jump = (narrow & ~fine & finite)[:, None, None]
+    accept = fine | narrow | ~finite
+
+    worst, cut, zoom = _worst_gap(panel, seen.known_t, seen.known_r)
+    limit_value, limit_error = _jump(c, panel, nodes <= cut[:, None])
+    value = jnp.where(jump, limit_value, seen.kronrod)
+    error = jnp.where(jump, limit_error, seen.error)
+    spent = error.sum(-1)
+
+    totals = state.totals
+    at = jnp.where(valid, example, size)
+    shaped = lambda where, a: where.reshape(-1, *[1] * (a.ndim - 1))
+    add = lambda total, amount, where: total.at[at].add(
+        jnp.where(shaped(where, amount), amount, 0), mode="drop"
+    )
+    one = jnp.ones(lanes, jnp.int32)
+    rank = _rank_within(at, accept & valid)
+    slot = jnp.where(accept & valid, totals.accepted[example] + rank, totals.edges.shape[1])
+    edges = jnp.stack([panel.lo, panel.hi], -1)
+    totals = totals._replace(
+        values=add(totals.values, value, accept),
+        error=add(totals.error, error, accept),
+        mass=add(totals.mass, seen.mass, accept),
+        pending=add(totals.pending, seen.kronrod, ~accept),
+        pending_error=add(totals.pending_error, error, ~accept),
+        spent=add(totals.spent, spent, accept),
+        pending_spent=add(totals.pending_spent, spent, ~accept),
+        steep=add(totals.steep, seen.steep, accept),
+        peak=totals.peak.at[at].max(peak, mode="drop"),
+        evaluations=add(totals.evaluations, NODES * one, valid),
+        jumps=add(totals.jumps, one, jump.ravel()),
+        accepted=add(totals.accepted, one, accept),
+        edges=totals.edges.at[at, slot].set(edges, mode="drop"),
+    )
+    zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
+    children, number = _cut(panel, seen.known_t, seen.known_f, worst, zoom)
+    number = jnp.where(valid & ~accept, number, 0)
+    then, then_count = _append(state.then, state.then_count, children, number)
+    return state._replace(
+        cursor=state.cursor + lanes, then=then, then_count=then_count, totals=totals
+    )
+
+
+class _Measured(NamedTuple):
+    kronrod: Any  # (panels, outputs, features), as are mass and error
+    mass: Any
+    error: Any
+    embedded: Any  # (panels, outputs), as all that follow
+    residual: Any
+    indicator: Any
+    noise: Any
+    volume: Any  # sum of |kronrod|
+    steep: Any
+    known_t: Any  # (panels, known points, ...)
+    known_r: Any
+    known_f: Any
+
+
+def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
+    """The integrals of panels and both indicators of their error."""
+    _, k, g, integral, collocation = (_table(problem, i) for i in range(5))
     dot = functools.partial(jnp.einsum, precision="highest")
+    width = panel.hi - panel.lo
     scale = width[:, None, None]
     kronrod = scale * dot("k,pkof->pof", k, c)
     gauss = scale * dot("k,pkof->pof", g, c)
@@ -308,93 +385,53 @@ def _chunk(problem, evaluate, probes, tolerance, limit, lanes, state: _State):
     difference = jnp.abs(kronrod - gauss)
     raw, volume = difference.sum(-1), jnp.abs(kronrod).sum(-1)
     shrink = jnp.minimum(1, jnp.sqrt(10 * raw / jnp.where(volume == 0, 1, volume)))
-    difference = difference * shrink[..., None]
     embedded = raw * shrink
 
     # (b) the profile residual at the nodes, the end and the probes inside the panel.
     known_t, known_r, known_f = _residuals(
-        panel, width, t, f, slope, collocation, integral, probes[panel.example]
+        panel, width, nodes, f, slope, collocation, integral, probes
     )
-    totals, example = state.totals, panel.example
-    peak = jnp.maximum(totals.peak[example], jnp.abs(f).max(1))
     noise = NOISE * problem.eps * (peak + mass.sum(-1))
-    # A change of F that the slopes miss is missing in every feature: where features
-    # cancel in F, it stands for more than its size, by the ratio of mass to slope.
     steep = width[:, None] * dot("k,pko->po", k, jnp.abs(slope))
     residual = _amplified(jnp.abs(known_r).max(1), noise, mass, steep)
-    indicator = jnp.maximum(embedded, residual)
 
-    own = jnp.abs(kronrod).sum(-1)
-    # In the first generation the panel is all there is to know of the size.
-    first = (totals.evaluations[example] == 0)[:, None]
-    own = jnp.where(first, tolerance[example][:, None] * own, 0)
-    ceiling = jnp.maximum(limit[example], own)
-    left = jnp.maximum(SAFETY * ceiling - totals.spent[example], 0.1 * SAFETY * ceiling)
-    share = left / totals.open[example][:, None].astype(problem.dtype)
-    finite = jnp.isfinite(indicator).all(1)
-    narrow = width < _narrowest(problem.dtype)
-    fine = (indicator <= jnp.maximum(share, noise)).all(1)
-    jump = narrow & ~fine & finite
-    accept = fine | narrow | ~finite
-
-    worst, cut, zoom = _worst_gap(panel, known_t, known_r)
-    limit_value, limit_error = _jump(c, slope, panel, t, width, cut)
-    value = jnp.where(jump[:, None, None], limit_value, kronrod)
     # What the profile does not explain belongs to some feature: spread it by size.
     excess = jnp.maximum(residual - embedded, 0)[..., None]
     whole = mass.sum(-1)[..., None]
-    spread = jnp.where(
-        whole == 0, 1 / max(problem.features, 1), mass / jnp.where(whole == 0, 1, whole)
-    )
-    error = jnp.where(jump[:, None, None], limit_error, difference + excess * spread)
-    spent = error.sum(-1)
-
-    at = jnp.where(valid, example, size)
-    add = lambda total, amount, where: total.at[at].add(
-        jnp.where(where.reshape(-1, *[1] * (amount.ndim - 1)), amount, 0), mode="drop"
-    )
-    one = jnp.ones(lanes, jnp.int32)
-    rank = _rank_within(at, accept & valid)
-    slot = jnp.where(accept & valid, totals.accepted[example] + rank, totals.edges.shape[1])
-    totals = totals._replace(
-        values=add(totals.values, value, accept),
-        error=add(totals.error, error, accept),
-        mass=add(totals.mass, mass, accept),
-        pending=add(totals.pending, kronrod, ~accept),
-        pending_error=add(totals.pending_error, error, ~accept),
-        spent=add(totals.spent, spent, accept),
-        pending_spent=add(totals.pending_spent, spent, ~accept),
-        steep=add(totals.steep, steep, accept),
-        peak=totals.peak.at[at].max(peak, mode="drop"),
-        evaluations=add(totals.evaluations, NODES * one, valid),
-        jumps=add(totals.jumps, one, jump),
-        accepted=add(totals.accepted, one, accept),
-        edges=totals.edges.at[at, slot].set(
-            jnp.stack([panel.lo, panel.hi], -1), mode="drop"
-        ),
-    )
-    zoom = zoom & (residual.sum(1) > embedded.sum(1) / 2)
-    children, number = _cut(panel, known_t, known_f, worst, zoom)
-    number = jnp.where(valid & ~accept, number, 0)
-    then, then_count = _append(state.then, state.then_count, children, number)
-    return state._replace(
-        cursor=state.cursor + lanes, then=then, then_count=then_count, totals=totals
+    even = 1 / max(problem.features, 1)
+    spread = jnp.where(whole == 0, even, mass / jnp.where(whole == 0, 1, whole))
+    return _Measured(
+        kronrod=kronrod,
+        mass=mass,
+        error=difference * shrink[..., None] + excess * spread,
+        embedded=embedded,
+        residual=residual,
+        indicator=jnp.maximum(embedded, residual),
+        noise=noise,
+        volume=volume,
+        steep=steep,
+        known_t=known_t,
+        known_r=known_r,
+        known_f=known_f,
     )
 
 
-def _residuals(panel, width, t, f, slope, collocation, integral, probes):
+def _table(problem, index: int):
+    return jnp.asarray(_tables()[index], problem.dtype)
+
+
+def _residuals(panel, width, nodes, f, slope, collocation, integral, probes):
     """Time, residual and score of each known point of a panel, in order of time.
 
     The residual is the score minus the integral of the interpolated slope up to there.
     """
     dot = functools.partial(jnp.einsum, precision="highest")
     scores = jnp.concatenate([f, panel.f_hi[:, None]], 1)
-    at = panel.lo[:, None] + width[:, None] * jnp.append(t, 1).astype(t.dtype)[None]
-    at = at.at[:, -1].set(panel.hi)
+    at = jnp.concatenate([nodes, panel.hi[:, None]], 1)
     integrated = dot("jk,pko->pjo", collocation, slope)
     residual = scores - panel.f_lo[:, None] - width[:, None, None] * integrated
 
-    grid = jnp.linspace(0, 1, PROBES + 2, dtype=t.dtype)[1:-1]
+    grid = jnp.linspace(0, 1, PROBES + 2, dtype=nodes.dtype)[1:-1]
     tau = (grid[None] - panel.lo[:, None]) / width[:, None]
     inside = (tau > 0) & (tau < 1)
     basis = _legendre(2 * jnp.clip(tau, 0, 1) - 1)
@@ -420,7 +457,11 @@ def _legendre(u):
 
 
 def _amplified(gap, noise, mass, steep):
-    """A change of F that is not explained, as large as it may be in the features."""
+    """A change of F that is not explained, as large as it may be in the features.
+
+    What the slopes miss is missing in every feature: where features cancel in F, it
+    stands for more than its size, by the ratio of mass to slope.
+    """
     ratio = mass.sum(-1) / jnp.where(steep == 0, 1, steep)
     return jnp.maximum(gap, (gap - noise) * ratio)
 
@@ -436,15 +477,17 @@ def _worst_gap(panel, t, residual):
     return worst, at, most > gaps.sum(1) / 2
 
 
-def _jump(c, slope, panel, t, width, cut):
+def _jump(c, panel, left):
     """The limit object of a jump: the change of F along the steepest gradient.
 
     Its error is how much the steepest gradients on the two sides of the jump disagree
-    about the direction: all of the change, if one of them is flat.
+    about the direction: all of the change, if one of them is flat. `left` says which
+    nodes (panels, nodes) lie before the jump.
     """
+    left = left[..., None]
+    slope = c.sum(-1)
     change = panel.f_hi - panel.f_lo
     steep = slope * jnp.sign(change)[:, None]
-    left = (panel.lo[:, None] + width[:, None] * t[None] <= cut[:, None])[..., None]
 
     def direction(side):
         node = jnp.argmax(jnp.where(side, steep, -jnp.inf), 1)[:, None]
