@@ -143,17 +143,39 @@ def bind(eqn, inputs, **changes):
     return outputs if eqn.primitive.multiple_results else [outputs]
 
 
+STREAMED = 4  # values of a loop's steps are touched in turn: measured, an LSTM
+
+
 def footprint(function, *args) -> int:
-    """The bytes of all intermediate values of a function, those inside loops included."""
-    return _bytes(jax.make_jaxpr(function)(*args).jaxpr)
+    """The bytes of the intermediate values of a function that depend on its arguments.
+
+    Those that loops compute step by step count a part: caches see a few steps at a time.
+    """
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return _bytes(jaxpr, set(jaxpr.invars))
 
 
-def _bytes(jaxpr) -> int:
-    own = sum(v.aval.size * v.aval.dtype.itemsize for e in jaxpr.eqns for v in e.outvars)
-    inside = 0
+def _bytes(jaxpr, dependent: set) -> int:
+    size = 0
     for eqn in jaxpr.eqns:
-        rounds = (
-            eqn.params.get("length", 1) if eqn.primitive is core.primitives.scan_p else 1
-        )
-        inside += rounds * sum(_bytes(body.jaxpr) for body in _bodies(eqn))
-    return own + inside
+        inputs = [not isinstance(v, core.Literal) and v in dependent for v in eqn.invars]
+        if not any(inputs):
+            continue
+        dependent.update(eqn.outvars)
+        size += sum(v.aval.size * v.aval.dtype.itemsize for v in eqn.outvars)
+        for body in _bodies(eqn):
+            count = len(body.jaxpr.invars)
+            within = dict(
+                zip(body.jaxpr.invars, inputs[-count:] if count else [], strict=True)
+            )
+            carries = slice(0, 0)
+            rounds, share = 1, 1
+            if eqn.primitive is core.primitives.scan_p:
+                first = eqn.params["num_consts"]
+                carries = slice(first, first + eqn.params["num_carry"])
+                rounds, share = eqn.params["length"], STREAMED
+            within.update(dict.fromkeys(body.jaxpr.invars[carries], True))
+            size += (
+                rounds * _bytes(body.jaxpr, {v for v, d in within.items() if d}) // share
+            )
+    return size

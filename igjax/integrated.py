@@ -19,7 +19,7 @@ __all__ = ["adaptive_rule", "integrated_gradients", "integrated_jacobian"]
 # Nodes evaluated side by side unless the caller says otherwise: at least and at most so
 # many, and so many bytes of one example's intermediate values. A CPU is fastest while a
 # block fits its caches (measured, benchmarks/README.md); other devices want to be filled.
-CHUNK = {"cpu": (2, 25, 4 << 20)}
+CHUNK = {"cpu": (2, 25, 5 << 20)}
 CHUNK_ELSEWHERE = (1, 64, 1 << 30)
 
 
