@@ -85,6 +85,7 @@ def test_converged_steps_are_right_wherever_they_are_and_however_narrow(
     assert np.mean(result.converged) >= most
 
 
+@pytest.mark.slow
 def test_one_converged_example_pays_for_what_it_is_not_for_its_batch():
     widths = np.array([3.0, 1e-2, 1e-5, 3.0, 3.0, 3.0])
     result = EACH(X, 0.0, np.full(6, 0.37), widths)
@@ -122,6 +123,7 @@ def test_kinks_of_a_hidden_layer_of_relus_are_resolved():
     assert keeps_promise(result, np.array(exact), 1e-3).all()
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_agrees_with_a_very_fine_fixed_rule():
     generator = np.random.default_rng(11)
     model = SequenceLSTM(8)
@@ -284,6 +286,7 @@ def test_neighbors_do_not_change_a_mesh():
         same(STEPS(X, 0.0, PLACES[i], WIDTHS[i]), together.example(i))
 
 
+@pytest.mark.slow
 def test_transformations_of_a_batch_give_the_same_results():
     want = EACH(X, 0.0, PLACES, WIDTHS)
     grid = lambda a: a.reshape(2, 3)
@@ -371,6 +374,7 @@ def test_reverse_mode_names_the_remedy():
         jax.grad(loss)(X)
 
 
+@pytest.mark.slow
 def test_the_gradient_through_the_mesh_agrees_with_finite_differences():
     rule = igjax.adaptive_rule(step, rule=adaptive(1e-6))(X, np.zeros(3), 0.37, 0.05)
     attribute = igjax.integrated_gradients(step, rule=rule)
@@ -416,6 +420,7 @@ def test_complex_inputs_get_real_values():
     np.testing.assert_allclose(result.values, np.abs(z) ** 2, rtol=ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_inputs_are_good_to_their_rounding(dtype):
     x, w = jnp.asarray(X, dtype), jnp.asarray(W, dtype)
