@@ -2,7 +2,7 @@
 
 The gradient of a convolution is a convolution with its kernel transposed. XLA for CPU
 turns such layouts into the one it has a fast kernel for only in the entry computation of
-a program, not in the body of a loop, where it falls back to a scalar loop, 4 to 13 times
+a program, not in the body of a loop, where it falls back to a scalar loop, several times
 slower. The integral is a loop; so its convolutions are rewritten here, after
 differentiation, with explicit transposes around them. Elsewhere than on CPUs the
 compiler chooses layouts by itself, and nothing is done.
