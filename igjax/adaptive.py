@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
-from numpy.polynomial import legendre
+from numpy.polynomial import chebyshev
 
 from igjax import rules
 from igjax._convolutions import in_loop_layout
@@ -53,35 +53,27 @@ class Solution(NamedTuple):
     evaluations: Any
     jumps: Any
     stopped: Any  # budget spent
-    panels: Any  # how many panels the mesh has
-    edges: Any  # (capacity, 2): the mesh, zeros behind its end
+    mesh: Any  # (capacity, 2): edges of the panels; those of width 0 are none
 
 
 class _Panels(NamedTuple):
-    lo: Any  # (capacity,)
-    hi: Any
-    f_lo: Any  # (capacity, outputs)
-    f_hi: Any
+    edges: Any  # (capacity, 2): lo, hi
+    scores: Any  # (capacity, 2, outputs): at both edges
     example: Any  # (capacity,)
 
 
 class _Totals(NamedTuple):
-    values: Any  # (examples, outputs, features): accepted panels
-    error: Any
-    mass: Any  # integral of |contribution|
-    pending: Any  # the same of the panels cut in this generation
-    pending_error: Any
-    spent: Any  # (examples, outputs): indicators of the accepted panels, summed
+    done: Any  # (examples, 3, outputs, features): values, squared errors, mass
+    pending: Any  # values and squared errors of the panels cut in this generation
+    spent: Any  # (examples, 2, outputs): indicators, integral of |slope|
     pending_spent: Any
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
-    steep: Any  # (examples, outputs): integral of |slope|
+    overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
     peak: Any  # (examples, outputs): largest |F| seen
+    counts: Any  # (examples, 2): gradients, jumps
     open: Any  # (examples,): panels in this generation
-    evaluations: Any
-    jumps: Any
     stopped: Any
-    accepted: Any  # (examples,): number of panels in the mesh
-    edges: Any  # (examples, panels, 2)
+    mesh: Any  # (examples, panels, 2): edges; swapped while the panel is to be cut
 
 
 class _State(NamedTuple):
@@ -95,18 +87,19 @@ class _State(NamedTuple):
 
 @functools.cache
 def _tables() -> tuple[np.ndarray, ...]:
-    """Kronrod nodes and weights on [0, 1], Gauss weights, and antiderivatives."""
+    """Kronrod nodes and, on [0, 1], three nested rules; antiderivatives at the nodes."""
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
-    g = np.zeros(NODES)
+    g, three = np.zeros(NODES), np.zeros(NODES)
     g[1::2] = rules.gauss_legendre(NODES // 2).weights
-    to_legendre = np.linalg.inv(legendre.legvander(2 * t - 1, NODES - 1))
-    # Legendre coefficients of the integral from 0 of the interpolant of slopes.
+    three[1::6] = np.linalg.solve(np.vander(t[1::6], 3, True).T, 1 / np.arange(1, 4))
+    coefficients = np.linalg.inv(chebyshev.chebvander(2 * t - 1, NODES - 1))
+    # Chebyshev coefficients of the integral from 0 of the interpolant of slopes.
     integral = np.stack(
-        [legendre.legint(column, lbnd=-1, scl=0.5) for column in to_legendre.T], axis=1
+        [chebyshev.chebint(column, lbnd=-1, scl=0.5) for column in coefficients.T], axis=1
     )
-    ends = legendre.legvander(2 * np.append(t, 1.0) - 1, NODES)
-    return t, k, g, integral, ends @ integral
+    ends = chebyshev.chebvander(2 * np.append(t, 1.0) - 1, NODES)
+    return t, np.stack([k, g, three]), integral, ends @ integral
 
 
 def solve(profile, operands, rule: rules.Adaptive, shape) -> Solution:
@@ -217,8 +210,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     lanes = min(size, _LANES.get(jax.default_backend(), 64))
 
     def bound(totals):
-        mass = totals.mass.sum(-1)
-        floor = FLOOR * problem.eps * (totals.peak + mass)
+        floor = FLOOR * problem.eps * (totals.peak + totals.done[:, 2].sum(-1))
         return jnp.maximum(tolerance[:, None] * totals.size, absolute[:, None] + floor)
 
     def generation(state):
@@ -231,22 +223,22 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
 
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)
     totals = state.totals
-    mass = totals.mass.sum(-1)
-    floor = FLOOR / 8 * problem.eps * (totals.peak + mass)
-    share = totals.mass / jnp.where(mass == 0, 1, mass)[..., None]
-    delta = jnp.abs(totals.values.sum(-1) - (probes[:, -1] - probes[:, 0]))
+    values, squares, mass = (totals.done[:, i] for i in range(3))
+    whole = mass.sum(-1)
+    floor = FLOOR / 8 * problem.eps * (totals.peak + whole)
+    share = mass / jnp.where(whole == 0, 1, whole)[..., None]
+    delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     return Solution(
-        values=totals.values,
-        error=totals.error + floor[..., None] * share,
+        values=values,
+        error=jnp.sqrt(squares) + floor[..., None] * share,
         score=probes[:, -1],
         baseline_score=probes[:, 0],
-        bound=bound(totals._replace(size=jnp.abs(totals.values).sum(-1))),
-        gap=_amplified(delta, floor, totals.mass, totals.steep),
-        evaluations=totals.evaluations,
-        jumps=totals.jumps,
+        bound=bound(totals._replace(size=jnp.abs(values).sum(-1))),
+        gap=_amplified(delta, floor, whole, totals.spent[:, 1]),
+        evaluations=totals.counts[:, 0],
+        jumps=totals.counts[:, 1],
         stopped=totals.stopped,
-        panels=totals.accepted,
-        edges=totals.edges,
+        mesh=totals.mesh,
     )
 
 
@@ -258,31 +250,27 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     capacity = size * 3 * most
     outputs, features, dtype = problem.outputs, problem.features, problem.dtype
     blank = _Panels(
-        lo=jnp.zeros(capacity, dtype),
-        hi=jnp.ones(capacity, dtype),
-        f_lo=jnp.zeros((capacity, outputs), dtype),
-        f_hi=jnp.zeros((capacity, outputs), dtype),
+        edges=jnp.tile(jnp.arange(2, dtype=dtype), (capacity, 1)),
+        scores=jnp.zeros((capacity, 2, outputs), dtype),
         example=jnp.zeros(capacity, jnp.int32),
     )
     first = blank._replace(
-        f_lo=blank.f_lo.at[:size].set(probes[:, 0]),
-        f_hi=blank.f_hi.at[:size].set(probes[:, -1]),
+        scores=blank.scores.at[:size].set(probes[:, jnp.array([0, -1])]),
         example=blank.example.at[:size].set(jnp.arange(size, dtype=jnp.int32)),
     )
-    wide = jnp.zeros((size, outputs, features), dtype)
-    narrow, count = jnp.zeros((size, outputs), dtype), jnp.zeros(size, jnp.int32)
+    narrow = jnp.zeros((size, outputs), dtype)
     totals = _Totals(
-        *(wide,) * 5,
-        *(narrow,) * 2,
+        done=jnp.zeros((size, 3, outputs, features), dtype),
+        pending=jnp.zeros((size, 2, outputs, features), dtype),
+        spent=jnp.zeros((size, 2, outputs), dtype),
+        pending_spent=narrow,
         size=narrow,
-        steep=narrow,
+        overlap=narrow + 1,
         peak=jnp.abs(probes).max(1),
-        open=count + 1,
-        evaluations=count,
-        jumps=count,
-        stopped=count > 0,
-        accepted=count,
-        edges=jnp.zeros((size, most, 2), dtype),
+        counts=jnp.zeros((size, 2), jnp.int32),
+        open=jnp.ones(size, jnp.int32),
+        stopped=jnp.zeros(size, bool),
+        mesh=jnp.zeros((size, most, 2), dtype),
     )
     zero = jnp.int32(0)
     return _State(first, jnp.int32(size), zero, blank, zero, totals)
@@ -298,58 +286,55 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     valid = index < state.count
     panel = jax.tree.map(lambda a: a[jnp.minimum(index, state.count - 1)], state.now)
     example = panel.example
-    nodes = panel.lo[:, None] + (panel.hi - panel.lo)[:, None] * _table(problem, 0)[None]
+    lo, width = panel.edges[:, :1], jnp.diff(panel.edges)
+    nodes = lo + width * _table(problem, 0)[None]
     f, c = evaluate(example, nodes)
     peak = jnp.maximum(before.peak[example], jnp.abs(f).max(1))
     seen = _measure(problem, panel, nodes, f, c, probes[example], peak)
 
     # In the first generation the panel is all there is to know of the size.
-    first = (before.evaluations[example] == 0)[:, None]
+    first = before.counts[example, :1] == 0
     own = jnp.where(first, tolerance[example][:, None] * seen.volume, 0)
-    ceiling = jnp.maximum(limit[example], own)
-    left = jnp.maximum(SAFETY * ceiling - before.spent[example], 0.1 * SAFETY * ceiling)
+    ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
+    left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
     share = left / before.open[example][:, None].astype(problem.dtype)
     fine = (seen.indicator <= jnp.maximum(share, seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
-    narrow = panel.hi - panel.lo < _narrowest(problem.dtype)
-    jump = (narrow & ~fine & finite)[:, None, None]
+    narrow = width[:, 0] < _narrowest(problem.dtype)
+    jump = narrow & ~fine & finite
     accept = fine | narrow | ~finite
 
-    worst, cut, zoom = _worst_gap(panel, seen.known_t, seen.known_r)
+    worst, cut, zoom = _worst_gap(lo, seen.known_t, seen.known_r)
     limit_value, limit_error = _jump(c, panel, nodes <= cut[:, None])
-    value = jnp.where(jump, limit_value, seen.kronrod)
-    error = jnp.where(jump, limit_error, seen.error)
-    spent = error.sum(-1)
+    is_jump = jump[:, None, None]
+    value = jnp.where(is_jump, limit_value, seen.kronrod)
+    error = jnp.where(is_jump, limit_error, seen.error)
 
     totals = state.totals
     at = jnp.where(valid, example, size)
-    shaped = lambda where, a: where.reshape(-1, *[1] * (a.ndim - 1))
-    add = lambda total, amount, where: total.at[at].add(
-        jnp.where(shaped(where, amount), amount, 0), mode="drop"
-    )
-    one = jnp.ones(lanes, jnp.int32)
-    rank = _rank_within(at, accept & valid)
-    slot = jnp.where(accept & valid, totals.accepted[example] + rank, totals.edges.shape[1])
-    edges = jnp.stack([panel.lo, panel.hi], -1)
+
+    def add(total, where, *amounts):
+        amount = jnp.stack(amounts, 1)
+        keep = where.reshape(-1, *[1] * (amount.ndim - 1))
+        return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
+
+    both = value, error**2
+    spent = error.sum(-1)
+    slot = totals.counts[example, 0] // NODES + _rank_within(at)
+    kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     totals = totals._replace(
-        values=add(totals.values, value, accept),
-        error=add(totals.error, error, accept),
-        mass=add(totals.mass, seen.mass, accept),
-        pending=add(totals.pending, seen.kronrod, ~accept),
-        pending_error=add(totals.pending_error, error, ~accept),
-        spent=add(totals.spent, spent, accept),
-        pending_spent=add(totals.pending_spent, spent, ~accept),
-        steep=add(totals.steep, seen.steep, accept),
+        done=add(totals.done, accept, *both, seen.mass),
+        pending=add(totals.pending, ~accept, *both),
+        spent=add(totals.spent, accept, spent, seen.steep),
+        pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
         peak=totals.peak.at[at].max(peak, mode="drop"),
-        evaluations=add(totals.evaluations, NODES * one, valid),
-        jumps=add(totals.jumps, one, jump.ravel()),
-        accepted=add(totals.accepted, one, accept),
-        edges=totals.edges.at[at, slot].set(edges, mode="drop"),
+        counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump),
+        mesh=totals.mesh.at[at, slot].set(kept, mode="drop"),
     )
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
-    children, number = _cut(panel, seen.known_t, seen.known_f, worst, zoom)
-    number = jnp.where(valid & ~accept, number, 0)
-    then, then_count = _append(state.then, state.then_count, children, number)
+    children, wide = _cut(panel, seen.known_t, seen.known_f, worst, zoom)
+    wanted = wide & (valid & ~accept)[:, None]
+    then, then_count = _append(state.then, state.then_count, children, wanted)
     return state._replace(
         cursor=state.cursor + lanes, then=then, then_count=then_count, totals=totals
     )
@@ -372,43 +357,45 @@ class _Measured(NamedTuple):
 
 def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
     """The integrals of panels and both indicators of their error."""
-    _, k, g, integral, collocation = (_table(problem, i) for i in range(5))
+    _, weights, integral, collocation = (_table(problem, i) for i in range(4))
     dot = functools.partial(jnp.einsum, precision="highest")
-    width = panel.hi - panel.lo
+    width = panel.edges[:, 1] - panel.edges[:, 0]
     scale = width[:, None, None]
-    kronrod = scale * dot("k,pkof->pof", k, c)
-    gauss = scale * dot("k,pkof->pof", g, c)
-    mass = scale * dot("k,pkof->pof", k, jnp.abs(c))
+    kronrod, gauss, three = scale[None] * dot("rk,pkof->rpof", weights, c)
+    mass = scale * dot("k,pkof->pof", weights[0], jnp.abs(c))
     slope = c.sum(-1)  # (panels, nodes, outputs)
 
-    # (a) the embedded difference, shrunk on smooth panels as quadrature software does.
+    # (a) the embedded difference, shrunk where it falls off as on a smooth panel: there
+    # each rule is far better than the one before. At a kink none is.
     difference = jnp.abs(kronrod - gauss)
-    raw, volume = difference.sum(-1), jnp.abs(kronrod).sum(-1)
-    shrink = jnp.minimum(1, jnp.sqrt(10 * raw / jnp.where(volume == 0, 1, volume)))
+    raw, rough = difference.sum(-1), jnp.abs(gauss - three).sum(-1)
+    shrink = jnp.minimum(1, 10 * raw / jnp.where(rough == 0, 1, rough))
     embedded = raw * shrink
 
     # (b) the profile residual at the nodes, the end and the probes inside the panel.
     known_t, known_r, known_f = _residuals(
         panel, width, nodes, f, slope, collocation, integral, probes
     )
-    noise = NOISE * problem.eps * (peak + mass.sum(-1))
-    steep = width[:, None] * dot("k,pko->po", k, jnp.abs(slope))
-    residual = _amplified(jnp.abs(known_r).max(1), noise, mass, steep)
+    whole = mass.sum(-1)
+    noise = NOISE * problem.eps * (peak + whole)
+    steep = width[:, None] * dot("k,pko->po", weights[0], jnp.abs(slope))
+    residual = _amplified(jnp.abs(known_r).max(1), noise, whole, steep)
 
-    # What the profile does not explain belongs to some feature: spread it by size.
+    # What the profile does not explain belongs to some feature: spread it by size. And
+    # where the two rules agree on a feature by chance, it shares in what they do not.
     excess = jnp.maximum(residual - embedded, 0)[..., None]
-    whole = mass.sum(-1)[..., None]
-    even = 1 / max(problem.features, 1)
-    spread = jnp.where(whole == 0, even, mass / jnp.where(whole == 0, 1, whole))
+    even, total = 1 / max(problem.features, 1), whole[..., None]
+    spread = jnp.where(total == 0, even, mass / jnp.where(total == 0, 1, total))
     return _Measured(
         kronrod=kronrod,
         mass=mass,
-        error=difference * shrink[..., None] + excess * spread,
+        error=shrink[..., None] * jnp.hypot(difference, raw[..., None] * spread)
+        + excess * spread,
         embedded=embedded,
         residual=residual,
         indicator=jnp.maximum(embedded, residual),
         noise=noise,
-        volume=volume,
+        volume=jnp.abs(kronrod).sum(-1),
         steep=steep,
         known_t=known_t,
         known_r=known_r,
@@ -426,20 +413,21 @@ def _residuals(panel, width, nodes, f, slope, collocation, integral, probes):
     The residual is the score minus the integral of the interpolated slope up to there.
     """
     dot = functools.partial(jnp.einsum, precision="highest")
-    scores = jnp.concatenate([f, panel.f_hi[:, None]], 1)
-    at = jnp.concatenate([nodes, panel.hi[:, None]], 1)
+    lo, hi, start = panel.edges[:, :1], panel.edges[:, 1:], panel.scores[:, :1]
+    scores = jnp.concatenate([f, panel.scores[:, 1:]], 1)
+    at = jnp.concatenate([nodes, hi], 1)
     integrated = dot("jk,pko->pjo", collocation, slope)
-    residual = scores - panel.f_lo[:, None] - width[:, None, None] * integrated
+    residual = scores - start - width[:, None, None] * integrated
 
-    grid = jnp.linspace(0, 1, PROBES + 2, dtype=nodes.dtype)[1:-1]
-    tau = (grid[None] - panel.lo[:, None]) / width[:, None]
+    grid = jnp.linspace(0, 1, PROBES + 2, dtype=nodes.dtype)[None, 1:-1]
+    tau = (grid - lo) / width[:, None]
     inside = (tau > 0) & (tau < 1)
-    basis = _legendre(2 * jnp.clip(tau, 0, 1) - 1)
+    basis = _chebyshev(2 * jnp.clip(tau, 0, 1) - 1)
     integrated = dot("nqj,nk,qko->qjo", basis, integral, slope)
     probed = probes[:, 1:-1]
-    more = probed - panel.f_lo[:, None] - width[:, None, None] * integrated
+    more = probed - start - width[:, None, None] * integrated
     # A probe outside the panel counts as one more copy of its end: an empty gap.
-    at = jnp.concatenate([at, jnp.where(inside, grid[None], panel.hi[:, None])], 1)
+    at = jnp.concatenate([at, jnp.where(inside, grid, hi)], 1)
     keep = inside[..., None]
     residual = jnp.concatenate([residual, jnp.where(keep, more, residual[:, -1:])], 1)
     scores = jnp.concatenate([scores, jnp.where(keep, probed, scores[:, -1:])], 1)
@@ -448,12 +436,11 @@ def _residuals(panel, width, nodes, f, slope, collocation, integral, probes):
     return jnp.take_along_axis(at, order, 1), take(residual), take(scores)
 
 
-def _legendre(u):
-    """Legendre polynomials of degrees 0 to NODES at u, stacked in front."""
-    values = [jnp.ones_like(u), u]
-    for n in range(1, NODES):
-        values.append(((2 * n + 1) * u * values[n] - n * values[n - 1]) / (n + 1))
-    return jnp.stack(values)
+def _chebyshev(u):
+    """Chebyshev polynomials of degrees 0 to NODES at u, stacked in front."""
+    return jnp.cos(
+        jnp.arange(NODES + 1, dtype=u.dtype)[:, None, None] * jnp.arccos(u)[None]
+    )
 
 
 def _amplified(gap, noise, mass, steep):
@@ -462,17 +449,17 @@ def _amplified(gap, noise, mass, steep):
     What the slopes miss is missing in every feature: where features cancel in F, it
     stands for more than its size, by the ratio of mass to slope.
     """
-    ratio = mass.sum(-1) / jnp.where(steep == 0, 1, steep)
+    ratio = mass / jnp.where(steep == 0, 1, steep)
     return jnp.maximum(gap, (gap - noise) * ratio)
 
 
-def _worst_gap(panel, t, residual):
+def _worst_gap(lo, t, residual):
     """The gap of most residual: its index, its start, whether it holds over half."""
     start = jnp.zeros_like(residual[:, :1])
     gaps = jnp.abs(jnp.diff(residual, axis=1, prepend=start)).sum(-1)
     worst = jnp.argmax(gaps, 1)[:, None]
     most = jnp.take_along_axis(gaps, worst, 1)[:, 0]
-    before = jnp.concatenate([panel.lo[:, None], t[:, :-1]], 1)
+    before = jnp.concatenate([lo, t[:, :-1]], 1)
     at = jnp.take_along_axis(before, worst, 1)[:, 0]
     return worst, at, most > gaps.sum(1) / 2
 
@@ -486,7 +473,7 @@ def _jump(c, panel, left):
     """
     left = left[..., None]
     slope = c.sum(-1)
-    change = panel.f_hi - panel.f_lo
+    change = panel.scores[:, 1] - panel.scores[:, 0]
     steep = slope * jnp.sign(change)[:, None]
 
     def direction(side):
@@ -511,75 +498,67 @@ def _jump(c, panel, left):
 
 def _cut(panel, t, f, worst, zoom):
     """The children of each panel, up to three, and how many there are."""
-    before = jnp.concatenate([panel.lo[:, None], t[:, :-1]], 1)
-    f_before = jnp.concatenate([panel.f_lo[:, None], f[:, :-1]], 1)
-    at = lambda a: jnp.take_along_axis(a, worst, 1)[:, 0]
-    f_at = lambda a: jnp.take_along_axis(a, worst[..., None], 1)[:, 0]
-    middle = (panel.lo + panel.hi) / 2
-    nearest = jnp.argmin(jnp.abs(t - middle[:, None]), 1)[:, None]
-    pick = lambda z, m: jnp.where(zoom.reshape(-1, *[1] * (z.ndim - 1)), z, m)
-    f_half = jnp.take_along_axis(f, nearest[..., None], 1)[:, 0]
-    half = jnp.take_along_axis(t, nearest, 1)[:, 0]
-    a, f_a = pick(at(before), half), pick(f_at(f_before), f_half)
-    b, f_b = pick(at(t), half), pick(f_at(f), f_half)
+    ends = lambda a: (a[:, 0], a[:, 1])
+    (lo, hi), (f_lo, f_hi) = ends(panel.edges), ends(panel.scores)
+    points = jnp.concatenate([lo[:, None], t], 1)
+    known = jnp.concatenate([f_lo[:, None], f], 1)
+    nearest = jnp.argmin(jnp.abs(points - (lo + hi)[:, None] / 2), 1)[:, None]
+    inner = jnp.concatenate([worst, worst + 1], 1)
+    inner = jnp.where(zoom[:, None], inner, nearest)
+    a, b = ends(jnp.take_along_axis(points, inner, 1))
+    f_a, f_b = ends(jnp.take_along_axis(known, inner[..., None], 1))
 
-    edges = jnp.stack([panel.lo, a, b, panel.hi], 1)
-    scores = jnp.stack([panel.f_lo, f_a, f_b, panel.f_hi], 1)
-    wide = edges[:, 1:] > edges[:, :-1]
-    order = jnp.argsort(~wide, axis=1, stable=True)
-    line = lambda a: jnp.take_along_axis(a, order, 1)
-    block = lambda a: jnp.take_along_axis(a, order[..., None], 1)
-    children = _Panels(
-        lo=line(edges[:, :-1]),
-        hi=line(edges[:, 1:]),
-        f_lo=block(scores[:, :-1]),
-        f_hi=block(scores[:, 1:]),
-        example=jnp.broadcast_to(panel.example[:, None], wide.shape),
-    )
-    return children, wide.sum(1)
+    edges = jnp.stack([lo, a, a, b, b, hi], 1).reshape(-1, 3, 2)
+    scores = jnp.stack([f_lo, f_a, f_a, f_b, f_b, f_hi], 1)
+    scores = scores.reshape(-1, 3, 2, f_lo.shape[-1])
+    wide = edges[..., 1] > edges[..., 0]
+    example = jnp.broadcast_to(panel.example[:, None], wide.shape)
+    return _Panels(edges, scores, example), wide
 
 
-def _append(queue: _Panels, count, children: _Panels, number):
-    """Appends the first `number` children of each lane to the queue."""
-    capacity = queue.lo.shape[0]
-    child = jnp.arange(3, dtype=jnp.int32)[None]
-    number = number.astype(jnp.int32)
-    place = (count + jnp.cumsum(number) - number)[:, None] + child
-    place = jnp.where(child < number[:, None], place, capacity)
+def _append(queue: _Panels, count, children: _Panels, wanted):
+    """Appends those children (lanes, 3) to the queue that are wanted."""
+    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), children)
+    wanted = wanted.ravel()
+    before = jnp.tril(jnp.broadcast_to(wanted[None], (len(wanted),) * 2), -1).sum(1)
+    place = jnp.where(wanted, count + before.astype(jnp.int32), len(queue.example))
     put = lambda a, new: a.at[place].set(new, mode="drop")
-    return jax.tree.map(put, queue, children), count + number.sum().astype(count.dtype)
+    return jax.tree.map(put, queue, flat), count + wanted.sum().astype(count.dtype)
 
 
-def _rank_within(example, mask):
-    """For each lane, how many lanes before it have its example and pass the mask."""
-    same = (example[:, None] == example[None]) & mask[None]
-    return jnp.tril(same, -1).sum(1).astype(jnp.int32)
+def _rank_within(example):
+    """For each lane, how many lanes before it have its example."""
+    return jnp.tril(example[:, None] == example[None], -1).sum(1).astype(jnp.int32)
 
 
 def _turn(problem: _Problem, state: _State) -> _State:
     """Ends a generation: sizes are brought up to date, and spent budgets stop examples."""
     totals = state.totals
-    capacity = state.then.lo.shape[0]
+    capacity = len(state.then.example)
     waiting = jnp.arange(capacity, dtype=jnp.int32) < state.then_count
     example = jnp.where(waiting, state.then.example, len(totals.open))
     children = jnp.zeros_like(totals.open).at[example].add(1, mode="drop")
-    over = totals.evaluations + NODES * children > problem.max_evaluations
+    over = totals.counts[:, 0] + NODES * children > problem.max_evaluations
     stop = (children > 0) & over
-    broken = ~jnp.isfinite(totals.spent).all(1)
-    drop = stop | broken
-    rest = lambda done, open: (
-        done + jnp.where(drop.reshape(-1, *[1] * (done.ndim - 1)), open, 0)
-    )
+    drop = stop | ~jnp.isfinite(totals.spent).all((1, 2))
+    only = lambda where, a: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), a, 0)
+
+    # What is known of the whole: the accepted panels and those that were cut.
+    whole = totals.done[:, :2] + totals.pending
+    linear = totals.spent[:, 0] + totals.pending_spent
+    together = jnp.sqrt(whole[:, 1]).sum(-1)
+    to_be_cut = totals.mesh[..., :1] > totals.mesh[..., 1:]
+    kept = only(drop, totals.mesh[..., ::-1])
     totals = totals._replace(
-        values=rest(totals.values, totals.pending),
-        error=rest(totals.error, totals.pending_error),
-        spent=rest(totals.spent, totals.pending_spent),
-        size=jnp.abs(totals.values + totals.pending).sum(-1),
+        done=totals.done.at[:, :2].add(only(drop, totals.pending)),
+        spent=totals.spent.at[:, 0].add(only(drop, totals.pending_spent)),
+        size=jnp.abs(whole[:, 0]).sum(-1),
+        overlap=jnp.where(linear > 0, together / jnp.where(linear > 0, linear, 1), 1),
         open=jnp.where(drop, 0, children),
         stopped=totals.stopped | stop,
         pending=jnp.zeros_like(totals.pending),
-        pending_error=jnp.zeros_like(totals.pending_error),
         pending_spent=jnp.zeros_like(totals.pending_spent),
+        mesh=jnp.where(to_be_cut, kept, totals.mesh),
     )
     keep = waiting & ~drop[jnp.minimum(example, len(drop) - 1)]
     place = jnp.where(keep, jnp.cumsum(keep) - 1, capacity)

@@ -209,7 +209,11 @@ def _adaptive(f, path, operands, rule) -> Attribution:
 def _mesh(f, path, operands, rule, chunk_size):
     del chunk_size
     solution, _, _ = _solve(f, path, operands, rule)
-    return solution.edges, solution.panels
+    # Panels that were cut leave a row of zeros: the others to the front, in order.
+    mesh = solution.mesh
+    used = mesh[:, 1] > mesh[:, 0]
+    order = jnp.argsort(jnp.where(used, mesh[:, 0], jnp.inf))
+    return mesh[order], used.sum(dtype=jnp.int32)
 
 
 def _solve(f, path, operands, rule):

@@ -1,0 +1,144 @@
+"""Does the tolerance hold? Everybody against the exact values, on every suite.
+
+One row for each suite and integrator: what it costs (gradients + forwards / 3 + padded
+lanes, per example), the wall time of the batch, the true error over the features
+relative to the sum of their exact sizes, the completeness gap likewise, the share of
+inputs within the tolerance, false promises (it claims the tolerance, and is wrong) and
+refusals (it claims nothing). The suites are in `_suites.py`, `_adversarial.py` and
+`_pretrained/`, the integrators in `_integrators.py`, the exact values in
+`_references.py`. What no sampling sees is apart: `bench_blind_spot.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Callable
+
+import _adversarial
+import _integrators
+import _references
+import _suites
+import jax
+import numpy as np
+
+LENGTHS = (10, 20, 50, 100, 200)
+WORDS = (50, 150, 500)
+
+
+def own(count: int) -> dict[str, _suites.Suite]:
+    """The suites that need nothing but igjax and scikit-learn."""
+    listed = [_suites.sum_lstm(tokens, count) for tokens in LENGTHS]
+    listed += [_suites.reviews_lstm(words, count) for words in WORDS]
+    listed += _suites.zoo(count) + _adversarial.suites(count)
+    return {suite.name: suite for suite in listed}
+
+
+def pretrained(count: int) -> dict[str, Callable[[], _suites.Suite]]:
+    """The suites of real pretrained models, built when asked for."""
+    from _pretrained import efficientnet, magika, silero
+
+    def suite(problem, dtypes, kind, budget=3000):
+        cast = lambda a: np.asarray(a, np.float64 if a.dtype.kind == "f" else a.dtype)
+        arrays = (problem.x, problem.baseline, problem.args, (problem.params,))
+        x, baseline, each, shared = jax.tree.map(cast, arrays)
+        return _suites.Suite(
+            *(problem.name, problem.f, x, baseline, each, shared, problem.torch_scores()),
+            *(dtypes, kind, budget),
+        )
+
+    both = ("float64", "float32")
+    return {
+        "silero": lambda: suite(silero.problem(count=count), both, "recurrent"),
+        "magika": lambda: suite(magika.problem(count=count), both[1:], "smooth"),
+        "efficientnet": lambda: suite(
+            efficientnet.problem(count=min(count, 16)), both[1:], "kinked"
+        ),
+    }
+
+
+def judge(outcome, exact, believed, dtype, scores) -> dict[str, float]:
+    """The columns of one row."""
+    believed = believed & (np.arange(len(exact)) < len(outcome.claims))
+    exact, scores, believed = exact[believed], scores[believed], np.flatnonzero(believed)
+    values, claims = outcome.values[believed], outcome.claims[believed]
+    gap = outcome.gap[believed]
+    axes = tuple(range(1, exact.ndim))
+    size = np.abs(exact).sum(axes)
+    # Rounding of the scores themselves: no method can do better.
+    floor = 64 * np.finfo(dtype).eps * (scores + size)
+    error = np.abs(np.asarray(values, np.float64) - exact).sum(axes)
+    error = np.where(np.isfinite(error), error, np.inf)
+    allowed = np.maximum(outcome.tolerance * size, floor)
+    good = (error <= allowed) & (gap <= allowed)
+    unit = np.maximum(size, floor / outcome.tolerance)
+    relative = error / np.where(unit == 0, 1, unit)
+    return {
+        "n": len(size),
+        "mean": outcome.cost.mean(),
+        "most": outcome.cost.max(),
+        "seconds": outcome.seconds,
+        "median": np.median(relative),
+        "p90": np.quantile(relative, 0.9),
+        "worst": relative.max(),
+        "gap": np.median(gap / np.where(unit == 0, 1, unit)),
+        "within": good.mean(),
+        "false": (claims & ~good).sum(),
+        "refused": (~claims).sum(),
+    }
+
+
+HEAD = (
+    f"{'suite':<17}{'dtype':<9}{'integrator':<20}{'n':>4}{'cost':>7}{'most':>7}"
+    f"{'seconds':>9}{'median':>9}{'90%':>9}{'worst':>9}{'gap':>9}{'within':>8}"
+    f"{'false':>7}{'refused':>9}"
+)
+
+
+def line(suite, dtype, name, row) -> str:
+    """One row as text."""
+    return (
+        f"{suite:<17}{dtype:<9}{name:<20}{row['n']:>4}{row['mean']:>7.0f}"
+        f"{row['most']:>7.0f}{row['seconds']:>9.3f}{row['median']:>9.1e}"
+        f"{row['p90']:>9.1e}{row['worst']:>9.1e}{row['gap']:>9.1e}"
+        f"{100 * row['within']:>7.0f}%{row['false']:>7}{row['refused']:>9}"
+    )
+
+
+def main():
+    """Prints the table, a suite at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--suites", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--rows", nargs="+", choices=_integrators.ROWS)
+    parser.add_argument("--inputs", type=int, default=64, help="inputs a suite")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    suites = {**own(options.inputs), **pretrained(options.inputs)}
+    unknown = set(options.suites or ()) - set(suites)
+    if unknown:
+        parser.error(f"unknown suites {sorted(unknown)}; there are {', '.join(suites)}")
+    print(f"jax {jax.__version__} on {jax.default_backend()}, {platform.processor()}\n")
+    print(HEAD)
+    for name in options.suites or suites:
+        suite = suites[name]() if callable(suites[name]) else suites[name]
+        exact, believed = _references.reference(suite)
+        if not believed.all():
+            print(f"{name}: {(~believed).sum()} left out, the references differ")
+        for dtype in suite.dtypes:
+            scores = _scores(suite, dtype)
+            for row in options.rows or _integrators.ROWS:
+                for label, outcome in _integrators.ROWS[row](suite, dtype).items():
+                    columns = judge(outcome, exact, believed, dtype, scores)
+                    print(line(name, dtype, label, columns), flush=True)
+
+
+def _scores(suite, dtype):
+    """The larger of the two end scores, in size."""
+    x, baseline, each, shared = _integrators.inputs(suite, dtype)
+    score = jax.vmap(lambda x, e, s: suite.f(x, *e, *s), (0, 0, None))
+    start = np.broadcast_to(baseline, x.shape)
+    return np.abs(np.stack([score(x, each, shared), score(start, each, shared)])).max(0)
+
+
+if __name__ == "__main__":
+    main()
