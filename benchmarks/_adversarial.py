@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from igjax.models import data
+
 WIDTHS = 10.0 ** -np.arange(0, 9)  # of a step, in units of the path
 FEATURES = 8
 JAX = SimpleNamespace(
@@ -95,13 +97,16 @@ def _suite(function, x, *each, kind="hostile") -> _suites.Suite:
 
 def flat_classes(count: int) -> list[_suites.Suite]:
     """Probability and its logarithm where both ends of the path are saturated."""
-    certain = next(s for s in _suites.zoo(4 * count) if s.name == "saturated")
-    label = int(np.bincount(certain.each[0]).argmax())
-    x = certain.x[certain.each[0] == label][: count + 1]
-    (params,) = certain.shared
+    (params,) = next(s.shared for s in _suites.zoo(1) if s.name == "saturated")
+    model, digits = _suites.DENSE(jax.nn.gelu), data.digits()
+    images = np.concatenate([digits.held_out_inputs, digits.inputs]).reshape(-1, 64)
+    images = images.astype(np.float64)
+    labels = np.asarray(model.apply(params, images).argmax(-1))
+    label = np.bincount(labels).argmax()
+    x = images[labels == label][: count + 1]
 
     def log(x, params):
-        return jax.nn.log_softmax(_suites.DENSE(jax.nn.gelu).apply(params, x))[label]
+        return jax.nn.log_softmax(model.apply(params, x))[label]
 
     def twin(take, x):
         logits = _twins.mlp("gelu", False, params["params"], x)

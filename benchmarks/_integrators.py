@@ -329,5 +329,8 @@ ROWS: dict[str, Callable[..., dict[str, Outcome]]] = {
     "loop": loop,
     "embedded": embedded,
     "captum": captum,
+    "captum_3000": lambda suite, dtype: (
+        captum(suite, dtype, (3000,)) if suite.kind == "recurrent" else {}
+    ),
     "unifiedig": unifiedig,
 }

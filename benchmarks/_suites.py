@@ -41,6 +41,7 @@ class Suite(NamedTuple):
     dtypes: tuple[str, ...] = ("float32",)
     kind: str = "smooth"  # smooth, kinked, recurrent, flat: decides which bar applies
     budget: int = 3000  # max_evaluations of the adaptive rule
+    fine: int = 0  # nodes of the reference; 0 bisects
 
 
 def remembered(name: str, make: Callable[[], Any]):
@@ -56,7 +57,7 @@ def remembered(name: str, make: Callable[[], Any]):
 
 def fingerprint(suite: Suite) -> str:
     """A name for what is integrated: inputs, arguments and parameters."""
-    digest = hashlib.sha256(suite.name.encode())
+    digest = hashlib.sha256(f"{suite.name}{suite.fine or ''}".encode())
     for leaf in jax.tree.leaves((suite.x, suite.baseline, suite.each, suite.shared)):
         digest.update(np.ascontiguousarray(leaf))
     return f"{suite.name}-{digest.hexdigest()[:12]}"

@@ -6,12 +6,14 @@ relative to the sum of their exact sizes, the completeness gap likewise, the sha
 inputs within the tolerance, false promises (it claims the tolerance, and is wrong) and
 refusals (it claims nothing). The suites are in `_suites.py`, `_adversarial.py` and
 `_pretrained/`, the integrators in `_integrators.py`, the exact values in
-`_references.py`. What no sampling sees is apart: `bench_blind_spot.py`.
+`_references.py`. What no sampling sees is apart: `bench_blind_spot.py`. Rows are kept in
+the cache, so that the table may be made in parts; `--bars` prints what all of them say.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 from collections.abc import Callable
 
@@ -38,21 +40,21 @@ def pretrained(count: int) -> dict[str, Callable[[], _suites.Suite]]:
     """The suites of real pretrained models, built when asked for."""
     from _pretrained import efficientnet, magika, silero
 
-    def suite(problem, dtypes, kind, budget=3000):
+    def suite(problem, kind, fine):
         cast = lambda a: np.asarray(a, np.float64 if a.dtype.kind == "f" else a.dtype)
         arrays = (problem.x, problem.baseline, problem.args, (problem.params,))
         x, baseline, each, shared = jax.tree.map(cast, arrays)
         return _suites.Suite(
             *(problem.name, problem.f, x, baseline, each, shared, problem.torch_scores()),
-            *(dtypes, kind, budget),
+            kind=kind,
+            fine=fine,
         )
 
-    both = ("float64", "float32")
     return {
-        "silero": lambda: suite(silero.problem(count=count), both, "recurrent"),
-        "magika": lambda: suite(magika.problem(count=count), both[1:], "smooth"),
+        "silero": lambda: suite(silero.problem(count=count), "recurrent", 6000),
+        "magika": lambda: suite(magika.problem(count=count), "smooth", 4000),
         "efficientnet": lambda: suite(
-            efficientnet.problem(count=min(count, 16)), both[1:], "kinked"
+            efficientnet.problem(count=min(count, 16)), "kinked", 2000
         ),
     }
 
@@ -75,17 +77,58 @@ def judge(outcome, exact, believed, dtype, scores) -> dict[str, float]:
     relative = error / np.where(unit == 0, 1, unit)
     return {
         "n": len(size),
-        "mean": outcome.cost.mean(),
-        "most": outcome.cost.max(),
+        "mean": float(outcome.cost.mean()),
+        "most": float(outcome.cost.max()),
         "seconds": outcome.seconds,
-        "median": np.median(relative),
-        "p90": np.quantile(relative, 0.9),
-        "worst": relative.max(),
-        "gap": np.median(gap / np.where(unit == 0, 1, unit)),
-        "within": good.mean(),
-        "false": (claims & ~good).sum(),
-        "refused": (~claims).sum(),
+        "median": float(np.median(relative)),
+        "p90": float(np.quantile(relative, 0.9)),
+        "worst": float(relative.max()),
+        "gap": float(np.median(gap / np.where(unit == 0, 1, unit))),
+        "within": float(good.mean()),
+        "false": int((claims & ~good).sum()),
+        "refused": int((~claims).sum()),
     }
+
+
+KEPT = _suites.CACHE / "promise"
+
+
+def keep(suite, dtype, rows) -> None:
+    """Adds rows to those that are kept of a suite."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / f"{suite.name}-{dtype}.json"
+    kept = json.loads(path.read_text())["rows"] if path.exists() else {}
+    path.write_text(json.dumps({"kind": suite.kind, "rows": {**kept, **rows}}, indent=1))
+
+
+def bars() -> None:
+    """What the kept rows say of igjax, one line for each suite and tolerance."""
+    tables = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*"))}
+    print(
+        f"{'suite':<26}{'cost':>6} at 0.01   false promises at 0.05, 0.01, 0.001; "
+        "converged; time to 99% within 0.01, Captum / igjax"
+    )
+    for name, table in tables.items():
+        rows, count = table["rows"], table["rows"]["igjax 0.01"]["n"]
+        ours = [rows[f"igjax {t:g}"] for t in _integrators.TOLERANCES]
+        false = ", ".join(str(row["false"]) for row in ours)
+        share = ", ".join(f"{100 * (1 - row['refused'] / count):.0f}%" for row in ours)
+        print(
+            f"{name:<26}{ours[1]['mean']:>6.0f}{'':11}{false:<10}{share:<20}{_faster(rows)}"
+        )
+
+
+def _faster(rows) -> str:
+    """Captum's cheapest setting of 99% within 1%, in units of igjax's time."""
+    captum = [(row["seconds"], name) for name, row in rows.items() if "Captum" in name]
+    good = [pair for pair in captum if rows[pair[1]]["within"] >= 0.99]
+    if not captum or rows["igjax 0.01"]["within"] < 0.99:
+        return "-"
+    if not good:
+        most = max(int(name.split()[1]) for _, name in captum)
+        return f"never within {most} steps"
+    seconds, name = min(good)
+    return f"{seconds / rows['igjax 0.01']['seconds']:.1f} ({name})"
 
 
 HEAD = (
@@ -111,7 +154,10 @@ def main():
     parser.add_argument("--suites", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--rows", nargs="+", choices=_integrators.ROWS)
     parser.add_argument("--inputs", type=int, default=64, help="inputs a suite")
+    parser.add_argument("--bars", action="store_true", help="print what is kept, and stop")
     options = parser.parse_args()
+    if options.bars:
+        return bars()
     jax.config.update("jax_enable_x64", True)
     suites = {**own(options.inputs), **pretrained(options.inputs)}
     unknown = set(options.suites or ()) - set(suites)
@@ -127,8 +173,13 @@ def main():
         for dtype in suite.dtypes:
             scores = _scores(suite, dtype)
             for row in options.rows or _integrators.ROWS:
-                for label, outcome in _integrators.ROWS[row](suite, dtype).items():
-                    columns = judge(outcome, exact, believed, dtype, scores)
+                outcomes = _integrators.ROWS[row](suite, dtype)
+                judged = {
+                    label: judge(outcome, exact, believed, dtype, scores)
+                    for label, outcome in outcomes.items()
+                }
+                keep(suite, dtype, judged)
+                for label, columns in judged.items():
                     print(line(name, dtype, label, columns), flush=True)
 
 

@@ -16,8 +16,15 @@ is cut: out comes the gap between two known scores that holds most of the residu
 the panel is bisected. Panels are processed in generations. A decision uses its own
 example's totals at the end of the generation before, so an example's mesh does not
 depend on its neighbors. All examples of a `vmap` share one queue: the cost is the sum of
-what each needs. A jump narrower than `NARROWEST` counts as the limit object: the change
+what each needs. A jump narrower than `_narrowest` counts as the limit object: the change
 of F times the gradient's direction at the steepest node.
+
+Two things that the estimates rest on. The embedded difference overestimates the error
+of a smooth panel and not that of one with a kink; it is shrunk only where the nested
+rules say that the panel is smooth, each far better than the one before. And the errors
+of panels are independent in sign: those of one feature add up in squares. Where each
+panel has its features (jumps, each at its token) nothing is gained by that; where all
+have all (a network of ReLUs) the budget of a panel grows with their number (`overlap`).
 """
 
 import functools
@@ -304,8 +311,8 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     jump = narrow & ~fine & finite
     accept = fine | narrow | ~finite
 
-    worst, cut, zoom = _worst_gap(lo, seen.known_t, seen.known_r)
-    limit_value, limit_error = _jump(c, panel, nodes <= cut[:, None])
+    worst, zoom = _worst_gap(seen.known)
+    limit_value, limit_error = _jump(c, panel, nodes <= _row(seen.known.t, worst))
     is_jump = jump[:, None, None]
     value = jnp.where(is_jump, limit_value, seen.kronrod)
     error = jnp.where(is_jump, limit_error, seen.error)
@@ -332,7 +339,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         mesh=totals.mesh.at[at, slot].set(kept, mode="drop"),
     )
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
-    children, wide = _cut(panel, seen.known_t, seen.known_f, worst, zoom)
+    children, wide = _cut(panel, seen.known, worst, zoom)
     wanted = wide & (valid & ~accept)[:, None]
     then, then_count = _append(state.then, state.then_count, children, wanted)
     return state._replace(
@@ -350,9 +357,15 @@ class _Measured(NamedTuple):
     noise: Any
     volume: Any  # sum of |kronrod|
     steep: Any
-    known_t: Any  # (panels, known points, ...)
-    known_r: Any
-    known_f: Any
+    known: Any
+
+
+class _Known(NamedTuple):
+    """What is known along panels: both ends, the nodes, and the probes inside."""
+
+    t: Any  # (panels, points), ascending
+    residual: Any  # (panels, points, outputs)
+    score: Any
 
 
 def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
@@ -373,13 +386,11 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
     embedded = raw * shrink
 
     # (b) the profile residual at the nodes, the end and the probes inside the panel.
-    known_t, known_r, known_f = _residuals(
-        panel, width, nodes, f, slope, collocation, integral, probes
-    )
+    known = _profile(panel, width, nodes, f, slope, collocation, integral, probes)
     whole = mass.sum(-1)
     noise = NOISE * problem.eps * (peak + whole)
     steep = width[:, None] * dot("k,pko->po", weights[0], jnp.abs(slope))
-    residual = _amplified(jnp.abs(known_r).max(1), noise, whole, steep)
+    residual = _amplified(jnp.abs(known.residual).max(1), noise, whole, steep)
 
     # What the profile does not explain belongs to some feature: spread it by size. And
     # where the two rules agree on a feature by chance, it shares in what they do not.
@@ -397,9 +408,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
         noise=noise,
         volume=jnp.abs(kronrod).sum(-1),
         steep=steep,
-        known_t=known_t,
-        known_r=known_r,
-        known_f=known_f,
+        known=known,
     )
 
 
@@ -407,33 +416,36 @@ def _table(problem, index: int):
     return jnp.asarray(_tables()[index], problem.dtype)
 
 
-def _residuals(panel, width, nodes, f, slope, collocation, integral, probes):
-    """Time, residual and score of each known point of a panel, in order of time.
+def _profile(panel, width, nodes, f, slope, collocation, integral, probes) -> _Known:
+    """What is known along each panel, in order of time.
 
     The residual is the score minus the integral of the interpolated slope up to there.
     """
     dot = functools.partial(jnp.einsum, precision="highest")
     lo, hi, start = panel.edges[:, :1], panel.edges[:, 1:], panel.scores[:, :1]
+    scale = width[:, None, None]
     scores = jnp.concatenate([f, panel.scores[:, 1:]], 1)
-    at = jnp.concatenate([nodes, hi], 1)
-    integrated = dot("jk,pko->pjo", collocation, slope)
-    residual = scores - start - width[:, None, None] * integrated
+    residual = scores - start - scale * dot("jk,pko->pjo", collocation, slope)
 
     grid = jnp.linspace(0, 1, PROBES + 2, dtype=nodes.dtype)[None, 1:-1]
     tau = (grid - lo) / width[:, None]
     inside = (tau > 0) & (tau < 1)
     basis = _chebyshev(2 * jnp.clip(tau, 0, 1) - 1)
-    integrated = dot("nqj,nk,qko->qjo", basis, integral, slope)
     probed = probes[:, 1:-1]
-    more = probed - start - width[:, None, None] * integrated
+    more = probed - start - scale * dot("nqj,nk,qko->qjo", basis, integral, slope)
     # A probe outside the panel counts as one more copy of its end: an empty gap.
-    at = jnp.concatenate([at, jnp.where(inside, grid, hi)], 1)
     keep = inside[..., None]
-    residual = jnp.concatenate([residual, jnp.where(keep, more, residual[:, -1:])], 1)
-    scores = jnp.concatenate([scores, jnp.where(keep, probed, scores[:, -1:])], 1)
-    order = jnp.argsort(at, axis=1)
-    take = lambda a: jnp.take_along_axis(a, order[..., None], 1)
-    return jnp.take_along_axis(at, order, 1), take(residual), take(scores)
+    more, probed = (
+        jnp.where(keep, more, residual[:, -1:]),
+        jnp.where(keep, probed, scores[:, -1:]),
+    )
+    at = jnp.concatenate([lo, nodes, hi, jnp.where(inside, grid, hi)], 1)
+    residual = jnp.concatenate([jnp.zeros_like(start), residual, more], 1)
+    scores = jnp.concatenate([start, scores, probed], 1)
+    order = jnp.argsort(at, axis=1)[..., None]
+    known = jnp.concatenate([at[..., None], residual, scores], -1)
+    known = jnp.take_along_axis(known, order, 1)
+    return _Known(known[..., 0], *jnp.split(known[..., 1:], 2, axis=-1))
 
 
 def _chebyshev(u):
@@ -453,15 +465,15 @@ def _amplified(gap, noise, mass, steep):
     return jnp.maximum(gap, (gap - noise) * ratio)
 
 
-def _worst_gap(lo, t, residual):
-    """The gap of most residual: its index, its start, whether it holds over half."""
-    start = jnp.zeros_like(residual[:, :1])
-    gaps = jnp.abs(jnp.diff(residual, axis=1, prepend=start)).sum(-1)
-    worst = jnp.argmax(gaps, 1)[:, None]
-    most = jnp.take_along_axis(gaps, worst, 1)[:, 0]
-    before = jnp.concatenate([lo, t[:, :-1]], 1)
-    at = jnp.take_along_axis(before, worst, 1)[:, 0]
-    return worst, at, most > gaps.sum(1) / 2
+def _worst_gap(known: _Known):
+    """The gap of most residual: its index (panels, 1), and whether it holds over half."""
+    gaps = jnp.abs(jnp.diff(known.residual, axis=1)).sum(-1)
+    return jnp.argmax(gaps, 1)[:, None], gaps.max(1) > gaps.sum(1) / 2
+
+
+def _row(a, index):
+    """For each panel the rows of `a` (panels, points, ...) at `index` (panels, rows)."""
+    return jnp.take_along_axis(a, index.reshape(*index.shape, *[1] * (a.ndim - 2)), 1)
 
 
 def _jump(c, panel, left):
@@ -471,24 +483,20 @@ def _jump(c, panel, left):
     about the direction: all of the change, if one of them is flat. `left` says which
     nodes (panels, nodes) lie before the jump.
     """
-    left = left[..., None]
     slope = c.sum(-1)
     change = panel.scores[:, 1] - panel.scores[:, 0]
     steep = slope * jnp.sign(change)[:, None]
+    size = change[..., None]
 
     def direction(side):
-        node = jnp.argmax(jnp.where(side, steep, -jnp.inf), 1)[:, None]
-        height = jnp.take_along_axis(jnp.where(side, steep, 0), node, 1)[:, 0]
-        along = jnp.take_along_axis(slope, node, 1)[:, 0]
-        parts = jnp.take_along_axis(c, node[..., None], 1)[:, 0]
-        upward = height > 0
-        unit = parts / jnp.where(upward, along, 1)[..., None]
-        return jnp.where(upward[..., None], unit, 0), jnp.where(upward, height, 0)[
-            ..., None
-        ]
+        upward = jnp.where(side[..., None] & (steep > 0), steep, 0)
+        node = jnp.argmax(upward, 1)[:, None, :, None]
+        parts = jnp.take_along_axis(c, node, 1)[:, 0]
+        height = upward.max(1)[..., None]
+        along = jnp.where(height > 0, parts.sum(-1, keepdims=True), 1)
+        return jnp.where(height > 0, parts / along, 0), height
 
-    (before, low), (after, high) = direction(left), direction(~left)
-    size = change[..., None]
+    (before, after), (low, high) = jax.vmap(direction)(jnp.stack([left, ~left]))
     value = size * jnp.where(low > high, before, after)
     doubt = jnp.abs(size * (before - after))
     blind = (low == 0) | (high == 0)
@@ -496,24 +504,19 @@ def _jump(c, panel, left):
     return value, jnp.where(blind, jnp.maximum(doubt, even), doubt)
 
 
-def _cut(panel, t, f, worst, zoom):
-    """The children of each panel, up to three, and how many there are."""
-    ends = lambda a: (a[:, 0], a[:, 1])
-    (lo, hi), (f_lo, f_hi) = ends(panel.edges), ends(panel.scores)
-    points = jnp.concatenate([lo[:, None], t], 1)
-    known = jnp.concatenate([f_lo[:, None], f], 1)
-    nearest = jnp.argmin(jnp.abs(points - (lo + hi)[:, None] / 2), 1)[:, None]
+def _cut(panel, known: _Known, worst, zoom):
+    """The children of each panel, three, and which of them are wider than nothing."""
+    middle = panel.edges.mean(1, keepdims=True)
+    nearest = jnp.argmin(jnp.abs(known.t - middle), 1)[:, None]
     inner = jnp.concatenate([worst, worst + 1], 1)
     inner = jnp.where(zoom[:, None], inner, nearest)
-    a, b = ends(jnp.take_along_axis(points, inner, 1))
-    f_a, f_b = ends(jnp.take_along_axis(known, inner[..., None], 1))
-
-    edges = jnp.stack([lo, a, a, b, b, hi], 1).reshape(-1, 3, 2)
-    scores = jnp.stack([f_lo, f_a, f_a, f_b, f_b, f_hi], 1)
-    scores = scores.reshape(-1, 3, 2, f_lo.shape[-1])
+    both = lambda ends, a: jnp.concatenate([ends[:, :1], _row(a, inner), ends[:, 1:]], 1)
+    points, scores = both(panel.edges, known.t), both(panel.scores, known.score)
+    pairs = lambda a: jnp.stack([a[:, :-1], a[:, 1:]], 2)
+    edges = pairs(points)
     wide = edges[..., 1] > edges[..., 0]
     example = jnp.broadcast_to(panel.example[:, None], wide.shape)
-    return _Panels(edges, scores, example), wide
+    return _Panels(edges, pairs(scores), example), wide
 
 
 def _append(queue: _Panels, count, children: _Panels, wanted):

@@ -269,10 +269,9 @@ class _Profiler:
     def __call__(self, f, path, operands, rule, chunk_size) -> PathProfile:
         dtype = parameter_dtype(operands.x)
         if isinstance(rule, Adaptive):
-            edges, panels = integrated._mesh(f, path, operands, rule, chunk_size)
+            edges, panels = integrated.mesh(f, path, operands, rule, chunk_size)
             used = jnp.arange(len(edges), dtype=jnp.int32) < panels
             edges = jnp.where(used[:, None], edges, 1)
-            edges = edges[jnp.argsort(edges[:, 0])]
             kronrod = jnp.asarray(gauss_kronrod(NODES).nodes, dtype)
             # The nodes of the empty panel [1, 1] are all 1: behind the others.
             nodes = edges[:, :1] + (edges[:, 1:] - edges[:, :1]) * kronrod[None]
@@ -289,7 +288,7 @@ class _Profiler:
             score, parts = integrand(f, path, t)
             return score.astype(wide(score.dtype)), total(parts, 0)
 
-        size = integrated._chunk(f, path, dtype, t.size)
+        size = integrated.chunk(f, path, dtype, t.size)
         score, slope = _sweep(at, t, count, size)
         return PathProfile(t, score, slope, edges, jnp.asarray(panels, jnp.int32))
 
@@ -402,7 +401,7 @@ def convergence(f, x, baseline, *args, rules, reference=None, path=paths.straigh
     """
     tried = _sequence(rules)
     run = lambda rule: _compiled.attribution(
-        "convergence", integrated._integrate, f, path, rule, None, scalar=True
+        "convergence", integrated.integrate, f, path, rule, None, scalar=True
     )(x, baseline, *args)
     if reference is None:
         reference = run(REFERENCE)

@@ -71,7 +71,7 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
     """
     rule = rules.adaptive() if rule is None else rule
     return _compiled.attribution(
-        "integrated_gradients", _integrate, f, path, rule, chunk_size, scalar=True
+        "integrated_gradients", integrate, f, path, rule, chunk_size, scalar=True
     )
 
 
@@ -112,7 +112,7 @@ def integrated_jacobian(f, *, rule=None, path=paths.straight, chunk_size=None):
     """
     rule = rules.adaptive() if rule is None else rule
     return _compiled.attribution(
-        "integrated_jacobian", _integrate, f, path, rule, chunk_size, scalar=False
+        "integrated_jacobian", integrate, f, path, rule, chunk_size, scalar=False
     )
 
 
@@ -148,7 +148,7 @@ def adaptive_rule(f, *, rule=None, path=paths.straight):
     rule = rules.adaptive() if rule is None else rule
     if not isinstance(rule, rules.Adaptive):
         raise TypeError(f"adaptive_rule: rule must be rules.adaptive(...), got {rule!r}.")
-    make = _compiled.attribution("adaptive_rule", _mesh, f, path, rule, None, scalar=True)
+    make = _compiled.attribution("adaptive_rule", mesh, f, path, rule, None, scalar=True)
 
     def fixed(x, baseline, /, *args):
         edges, panels = make(x, baseline, *args)
@@ -159,7 +159,7 @@ def adaptive_rule(f, *, rule=None, path=paths.straight):
     return fixed
 
 
-def _integrate(f, path, operands, rule, chunk_size) -> Attribution:
+def integrate(f, path, operands, rule, chunk_size) -> Attribution:
     """The recipe of both methods."""
     if isinstance(rule, rules.Adaptive):
         return _adaptive(f, path, operands, rule)
@@ -167,14 +167,14 @@ def _integrate(f, path, operands, rule, chunk_size) -> Attribution:
     f, path = partial(f, operands), partial(path, operands)
     start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
     evaluations = np.shape(rule.nodes)[-1]
-    size = chunk_size or _chunk(f, path, dtype, evaluations)
+    size = chunk_size or chunk(f, path, dtype, evaluations)
     values, error = path_integral(f, path, dtype, rule, size)
     delta = total(values, end.ndim) - (_wide(end) - _wide(start))
     status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
     return _certified(values, error, delta, start, end, status, evaluations, 2, 0)
 
 
-def _chunk(f, path, dtype, nodes: int) -> int:
+def chunk(f, path, dtype, nodes: int) -> int:
     """A number of nodes for one block that suits the device and wastes no evaluation."""
     least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
     size = footprint(lambda t: f(path(t)), jnp.zeros((), dtype))
@@ -206,14 +206,15 @@ def _adaptive(f, path, operands, rule) -> Attribution:
     )
 
 
-def _mesh(f, path, operands, rule, chunk_size):
+def mesh(f, path, operands, rule, chunk_size):
+    """The recipe of `adaptive_rule`: panels (capacity, 2) and how many are in use."""
     del chunk_size
     solution, _, _ = _solve(f, path, operands, rule)
     # Panels that were cut leave a row of zeros: the others to the front, in order.
-    mesh = solution.mesh
-    used = mesh[:, 1] > mesh[:, 0]
-    order = jnp.argsort(jnp.where(used, mesh[:, 0], jnp.inf))
-    return mesh[order], used.sum(dtype=jnp.int32)
+    lo, hi = solution.mesh.T
+    used = hi > lo
+    order = jnp.argsort(jnp.where(used, lo, jnp.inf))
+    return solution.mesh[order], used.sum(dtype=jnp.int32)
 
 
 def _solve(f, path, operands, rule):

@@ -123,6 +123,22 @@ def test_kinks_of_a_hidden_layer_of_relus_are_resolved():
     assert keeps_promise(result, np.array(exact), 1e-3).all()
 
 
+def test_many_kinks_are_not_taken_for_a_smooth_panel():
+    # With 150 kinks on the path each panel has several, and nested rules may agree.
+    generator = np.random.default_rng(5)
+    w, c = generator.normal(size=(150, 6)), generator.normal(size=150)
+    v = generator.normal(size=150)
+    x, b = generator.normal(size=(2, 48, 6))
+    relu = lambda z: np.maximum(z, 0)
+    f = lambda x, w: v @ jax.nn.relu(w @ x + c)
+    exact = [hidden_layer_values(relu, w, c, v, *ends) for ends in zip(x, b, strict=True)]
+    exact = np.array(exact)
+    result = quickly(jax.vmap(explain(f, 1e-2), in_axes=(0, 0, None)))(x, b, w)
+    assert result.converged.all()
+    assert keeps_promise(result, exact, 1e-2).all()
+    assert (np.abs(result.values - exact) <= result.error).mean() > 0.95
+
+
 @pytest.mark.slow
 def test_a_recurrent_network_agrees_with_a_very_fine_fixed_rule():
     generator = np.random.default_rng(11)

@@ -115,7 +115,9 @@ def _recordings():
     data = CACHE / "pocketsphinx-testdata"
     if not data.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        command = "apt-get download pocketsphinx-testdata && dpkg -x *.deb data"
+        download = "apt-get download pocketsphinx-testdata"
+        # A new machine has no package lists yet.
+        command = f"({download} || (apt-get -qq update && {download})) && dpkg -x *.deb data"
         try:
             with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 subprocess.run(
