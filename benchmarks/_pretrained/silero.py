@@ -117,7 +117,9 @@ def _recordings():
         CACHE.mkdir(parents=True, exist_ok=True)
         download = "apt-get download pocketsphinx-testdata"
         # A new machine has no package lists yet.
-        command = f"({download} || (apt-get -qq update && {download})) && dpkg -x *.deb data"
+        command = (
+            f"({download} || (apt-get -qq update && {download})) && dpkg -x *.deb data"
+        )
         try:
             with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 subprocess.run(
