@@ -17,7 +17,8 @@ the panel is bisected. Panels are processed in generations. A decision uses its 
 example's totals at the end of the generation before, so an example's mesh does not
 depend on its neighbors. All examples of a `vmap` share one queue: the cost is the sum of
 what each needs. A jump narrower than `_narrowest` counts as the limit object: the change
-of F times the gradient's direction at the steepest node.
+of F times the gradient's direction at the steepest node; one that is blurred by the
+rounding of t, as the change of F times the mean direction.
 
 Two things that the estimates rest on. The embedded difference overestimates the error
 of a smooth panel and not that of one with a kink; it is shrunk only where the nested
@@ -44,6 +45,7 @@ from igjax._tree import varying
 NODES = 15
 PROBES = 48
 SAFETY = 0.5  # share of the tolerance that the indicators may use up
+JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
 FLOOR = 64.0  # rounding of the whole, likewise
 
@@ -325,14 +327,17 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     fine = (seen.indicator <= jnp.maximum(share, seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
     narrow = width[:, 0] < _narrowest(problem.dtype)
-    jump = narrow & ~fine & finite
-    accept = fine | narrow | ~finite
+    blurred = (seen.indicator <= seen.jitter).all(1) & ~narrow
+    jump = (narrow | blurred) & ~fine & finite
+    accept = fine | narrow | blurred | ~finite
 
     worst, zoom = _worst_gap(seen.known)
-    limit_value, limit_error = _jump(c, panel, nodes <= _row(seen.known.t, worst))
+    limit = _jump(c, panel, nodes <= _row(seen.known.t, worst))
+    scaled = _scaled(c, panel, seen)
+    choose = lambda i: jnp.where(blurred[:, None, None], scaled[i], limit[i])
     is_jump = jump[:, None, None]
-    value = jnp.where(is_jump, limit_value, seen.kronrod)
-    error = jnp.where(is_jump, limit_error, seen.error)
+    value = jnp.where(is_jump, choose(0), seen.kronrod)
+    error = jnp.where(is_jump, choose(1), seen.error)
 
     totals = state.totals
     at = jnp.where(valid, example, size)
@@ -372,6 +377,7 @@ class _Measured(NamedTuple):
     residual: Any
     indicator: Any
     noise: Any
+    jitter: Any
     volume: Any  # sum of |kronrod|
     steep: Any
     known: Any
@@ -428,6 +434,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
         residual=residual,
         indicator=jnp.maximum(embedded, residual),
         noise=noise,
+        jitter=JITTER * problem.eps * jnp.abs(c).sum(-1).max(1),
         volume=volume,
         steep=steep,
         known=known,
@@ -524,6 +531,25 @@ def _jump(c, panel, left):
     blind = (low == 0) | (high == 0)
     even = jnp.abs(size) / max(c.shape[-1], 1)
     return value, jnp.where(blind, jnp.maximum(doubt, even), doubt)
+
+
+def _scaled(c, panel, seen):
+    """A jump hardly wider than the rounding of t: the change of F along its directions.
+
+    Its nodes are not where they should be, but each has the gradient of where it is.
+    So the weight of each is uncertain, by the share of the change that the slopes do not
+    explain; where all have one direction, nothing is.
+    """
+    change = (panel.scores[:, 1] - panel.scores[:, 0])[..., None]
+    slope = c.sum(-1, keepdims=True)
+    whole = seen.kronrod.sum(-1, keepdims=True)
+    divide = lambda a, b: a / jnp.where(b == 0, 1, b)
+    mean = divide(seen.kronrod, whole)
+    weights = jnp.asarray(_tables()[1][0], c.dtype)[None, :, None, None]
+    width = jnp.diff(panel.edges)[..., None]
+    spread = (weights * jnp.abs(c - slope * mean[:, None])).sum(1) * width
+    doubt = jnp.minimum(1, divide(seen.residual[..., None], jnp.abs(change)))
+    return change * mean, spread * doubt
 
 
 def _cut(panel, known: _Known, worst, zoom):
