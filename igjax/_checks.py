@@ -111,6 +111,10 @@ def score(caller: str, output, *, scalar: bool) -> None:
             f"{caller}: f must return a floating number, got {got}. A predicted class has "
             "no gradient: attribute its logit."
         )
+    if output.size == 0:
+        raise ValueError(
+            f"{caller}: f must return at least one number, got shape {output.shape}."
+        )
     if scalar and output.shape != ():
         raise ValueError(
             f"{caller}: f must return a scalar, shape (), got {got}. Choose one output "

@@ -327,17 +327,16 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     fine = (seen.indicator <= jnp.maximum(share, seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
     narrow = width[:, 0] < _narrowest(problem.dtype)
-    blurred = (seen.indicator <= seen.jitter).all(1) & ~narrow
+    blurred = (seen.indicator <= seen.jitter).all(1)
     jump = (narrow | blurred) & ~fine & finite
     accept = fine | narrow | blurred | ~finite
 
     worst, zoom = _worst_gap(seen.known)
-    limit = _jump(c, panel, nodes <= _row(seen.known.t, worst))
-    scaled = _scaled(c, panel, seen)
-    choose = lambda i: jnp.where(blurred[:, None, None], scaled[i], limit[i])
-    is_jump = jump[:, None, None]
-    value = jnp.where(is_jump, choose(0), seen.kronrod)
-    error = jnp.where(is_jump, choose(1), seen.error)
+    found = seen.kronrod, seen.error
+    sharp = _sharp_jump(c, panel, seen, nodes <= _row(seen.known.t, worst))
+    found = _where((jump & narrow)[:, None, None], sharp, found)
+    better, *blur = _blurred_jump(c, panel, seen)
+    value, error = _where((jump & blurred)[:, None, None] & better, tuple(blur), found)
 
     totals = state.totals
     at = jnp.where(valid, example, size)
@@ -505,12 +504,13 @@ def _row(a, index):
     return jnp.take_along_axis(a, index.reshape(*index.shape, *[1] * (a.ndim - 2)), 1)
 
 
-def _jump(c, panel, left):
+def _sharp_jump(c, panel, seen, left):
     """The limit object of a jump: the change of F along the steepest gradient.
 
     Its error is how much the steepest gradients on the two sides of the jump disagree
-    about the direction: all of the change, if one of them is flat. `left` says which
-    nodes (panels, nodes) lie before the jump.
+    about the direction; at least what the slopes do not explain of the change, since
+    other features may jump than those whose tails are seen; and all of it, if one side
+    is flat. `left` says which nodes (panels, nodes) lie before the jump.
     """
     slope = c.sum(-1)
     change = panel.scores[:, 1] - panel.scores[:, 0]
@@ -528,12 +528,13 @@ def _jump(c, panel, left):
     (before, after), (low, high) = jax.vmap(direction)(jnp.stack([left, ~left]))
     value = size * jnp.where(low > high, before, after)
     doubt = jnp.abs(size * (before - after))
+    missing = jnp.minimum(jnp.abs(seen.kronrod.sum(-1) - change), jnp.abs(change))
     blind = (low == 0) | (high == 0)
-    even = jnp.abs(size) / max(c.shape[-1], 1)
-    return value, jnp.where(blind, jnp.maximum(doubt, even), doubt)
+    unseen = jnp.where(blind, jnp.abs(size), missing[..., None])
+    return value, jnp.maximum(doubt, unseen / max(c.shape[-1], 1))
 
 
-def _scaled(c, panel, seen):
+def _blurred_jump(c, panel, seen):
     """A jump hardly wider than the rounding of t: the change of F along its directions.
 
     Its nodes are not where they should be, but each has the gradient of where it is.
@@ -542,14 +543,23 @@ def _scaled(c, panel, seen):
     """
     change = (panel.scores[:, 1] - panel.scores[:, 0])[..., None]
     slope = c.sum(-1, keepdims=True)
-    whole = seen.kronrod.sum(-1, keepdims=True)
     divide = lambda a, b: a / jnp.where(b == 0, 1, b)
-    mean = divide(seen.kronrod, whole)
-    weights = jnp.asarray(_tables()[1][0], c.dtype)[None, :, None, None]
-    width = jnp.diff(panel.edges)[..., None]
-    spread = (weights * jnp.abs(c - slope * mean[:, None])).sum(1) * width
-    doubt = jnp.minimum(1, divide(seen.residual[..., None], jnp.abs(change)))
-    return change * mean, spread * doubt
+    mean = divide(seen.kronrod, seen.kronrod.sum(-1, keepdims=True))
+    weights = _tables()[1][0].astype(c.dtype)[None, :, None, None]
+    spread = (weights * jnp.abs(c - slope * mean[:, None])).sum(1)
+    spread = jnp.diff(panel.edges)[..., None] * spread
+    stray = jnp.abs(seen.known.residual).max(1)[..., None]
+    doubt = divide(4 * stray, jnp.abs(change))
+    error = spread * doubt
+    smaller = error.sum(-1, keepdims=True) < seen.error.sum(-1, keepdims=True)
+    # At least three nodes lie in the jump, and their slopes explain half of the change.
+    heights = (weights * jnp.abs(slope))[..., 0]
+    seen_by = divide(heights.sum(1) ** 2, (heights**2).sum(1))[..., None]
+    return smaller & (doubt < 2) & (seen_by >= 3), change * mean, error
+
+
+def _where(mask, ours, theirs):
+    return jax.tree.map(lambda a, b: jnp.where(mask, a, b), ours, theirs)
 
 
 def _cut(panel, known: _Known, worst, zoom):

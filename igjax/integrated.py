@@ -239,11 +239,11 @@ def _judge(solution):
     error = solution.error.sum(-1)
     within = (error <= solution.bound) & (solution.gap <= solution.bound)
     known = jnp.isfinite(error) & jnp.isfinite(solution.gap)
-    troubles = [~known, solution.stopped, within, solution.jumps > 0]
+    troubles = [~known, within, solution.stopped, solution.jumps > 0]
     answers = [
         Status.NON_FINITE,
-        Status.BUDGET_SPENT,
         Status.TOLERANCE_MET,
+        Status.BUDGET_SPENT,
         Status.RESOLUTION,
     ]
     shape = jnp.broadcast_arrays(*troubles)

@@ -23,6 +23,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpy.polynomial import legendre
 
 __all__ = [
@@ -155,7 +156,9 @@ def adaptive(
         The rule.
 
     Raises:
-        ValueError: if a tolerance is not positive, or max_evaluations is less than 15.
+        TypeError: if a tolerance is not one number.
+        ValueError: if a tolerance is not positive and finite, or max_evaluations is no
+            integer of at least 15.
 
     Example:
         >>> import igjax, jax, jax.numpy as jnp
@@ -165,17 +168,27 @@ def adaptive(
         >>> bool(result.converged), result.values.round(2).tolist()
         (True, [0.25, 0.75])
     """
-    for name, value in {"tolerance": tolerance, "absolute": absolute_tolerance}.items():
-        if isinstance(value, int | float | np.ndarray) and not np.all(
-            np.asarray(value) > 0
-        ):
-            raise ValueError(f"rules.adaptive: the {name} must be positive, got {value!r}.")
-    if max_evaluations < 15:
+    _check_tolerance("tolerance", tolerance)
+    if absolute_tolerance is not None:
+        _check_tolerance("absolute_tolerance", absolute_tolerance)
+    if not isinstance(max_evaluations, int | np.integer) or max_evaluations < 15:
         raise ValueError(
-            "rules.adaptive: max_evaluations must be at least 15, one panel, got "
-            f"{max_evaluations}."
+            "rules.adaptive: max_evaluations must be an integer of at least 15, one "
+            f"panel, got {max_evaluations!r}."
         )
     return Adaptive(tolerance, absolute_tolerance, max_evaluations)
+
+
+def _check_tolerance(name: str, value) -> None:
+    """Traced tolerances are scalars; concrete ones are positive and finite, too."""
+    number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
+    if not number or np.ndim(value):
+        raise TypeError(
+            f"rules.adaptive: {name} must be one number, got {value!r}. For one tolerance "
+            "an example, map over it with jax.vmap."
+        )
+    if not isinstance(value, Tracer) and not 0 < float(value) < np.inf:
+        raise ValueError(f"rules.adaptive: the {name} must be positive, got {value!r}.")
 
 
 @functools.cache  # tables are immutable, and large ones cost a second

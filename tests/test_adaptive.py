@@ -14,6 +14,7 @@ import pytest
 from scipy.special import expit
 
 import igjax
+from igjax import Status
 from igjax.models import SequenceLSTM
 from igjax.rules import adaptive
 
@@ -68,7 +69,7 @@ def quickly(attribute):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "finest", "most"), [("float64", -6, 0.9), ("float32", -4, 0.6)]
+    ("dtype", "finest", "most"), [("float64", -6, 0.95), ("float32", -4, 0.95)]
 )
 def test_converged_steps_are_right_wherever_they_are_and_however_narrow(
     dtype, finest, most
@@ -94,6 +95,23 @@ def test_one_converged_example_pays_for_what_it_is_not_for_its_batch():
     assert (evaluations % 15 == 0).all()
     assert (evaluations[[0, 3, 4, 5]] == 15).all()
     assert 15 < evaluations[1] < evaluations[2]
+
+
+def test_jumps_of_two_features_within_the_resolution_of_the_dtype_are_refused():
+    # Both happen between neighboring floats: the tails show the wider one alone.
+    def f(x, place, apart):
+        jump = lambda x, place, width: jax.nn.sigmoid((x - place) / width)
+        return jump(x[0], place, 1e-7) + jump(x[1], place + apart, 3e-8) / 2
+
+    places = np.linspace(0.05, 0.95, 40).astype("float32")
+    explained = quickly(jax.vmap(explain(f), in_axes=(None, None, 0, None)))
+    exact = np.tile([1.0, 0.5], (40, 1))
+    for apart in (0.0, 5e-7):
+        result = explained(np.ones(2, "float32"), 0.0, places, np.float32(apart))
+        kept = keeps_promise(result, exact, 1e-2, "float32")
+        assert kept[np.asarray(result.converged)].all()
+        refused = np.asarray(result.status)[~kept]
+        assert (refused == Status.RESOLUTION).all()
 
 
 def test_two_jumps_that_cancel_in_the_score_are_both_found():
@@ -227,6 +245,13 @@ def test_each_output_of_a_jacobian_meets_the_tolerance_by_itself():
     )
     error = np.abs(result.values - exact).sum(-1)
     assert (error <= 1e-3 * np.abs(exact).sum(-1)).all()
+
+
+def test_an_output_within_the_tolerance_is_not_refused_for_another_that_is_not():
+    f = lambda x: jnp.stack([x.sum(), jnp.sin(1e4 * x[0])])
+    rule = adaptive(1e-2, max_evaluations=60)
+    result = quickly(igjax.integrated_jacobian(f, rule=rule))(X, 0.0)
+    assert result.status.tolist() == [Status.TOLERANCE_MET, Status.BUDGET_SPENT]
 
 
 def test_a_small_budget_is_kept_and_reported():

@@ -410,3 +410,28 @@ def test_repr_survives_what_transformations_put_in_the_fields():
     axes = jax.tree.map(lambda a: 0, result)
     texts = [repr(r) for r in (host, shapes, empty, axes)]
     assert all(text.startswith("Attribution(values=") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: igjax.rules.adaptive("a"), TypeError, "tolerance must be one number"),
+        (lambda: igjax.rules.adaptive(np.ones(3)), TypeError, "an example, map over it"),
+        (lambda: igjax.rules.adaptive(jnp.array(-1.0)), ValueError, "must be positive"),
+        (lambda: igjax.rules.adaptive(np.inf), ValueError, "must be positive"),
+        (lambda: igjax.rules.adaptive(1e-2, 0.0), ValueError, "absolute_tolerance"),
+        (
+            lambda: igjax.rules.adaptive(max_evaluations=np.inf),
+            ValueError,
+            "an integer of at least 15",
+        ),
+    ],
+)
+def test_an_adaptive_rule_that_cannot_be_is_refused_when_it_is_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_function_without_outputs_is_refused():
+    with pytest.raises(ValueError, match="at least one number"):
+        igjax.integrated_jacobian(lambda x: x[:0])(jnp.ones(3), 0.0)
