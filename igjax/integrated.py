@@ -9,10 +9,12 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _compiled, adaptive, paths, rules
+from igjax._affine import Sweep, affine_split
+from igjax._convolutions import in_loop_layout
 from igjax._tracing import footprint
-from igjax._tree import parameter_dtype, total, wide
+from igjax._tree import parameter_dtype, total, varying, wide
 from igjax.attribution import Attribution, Status
-from igjax.path_integral import integrand, path_integral
+from igjax.path_integral import along, integrand, path_integral
 
 __all__ = ["adaptive_rule", "integrated_gradients", "integrated_jacobian"]
 
@@ -71,7 +73,7 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
     """
     rule = rules.adaptive() if rule is None else rule
     return _compiled.attribution(
-        "integrated_gradients", integrate, f, path, rule, chunk_size, scalar=True
+        "integrated_gradients", _recipe(path), f, path, rule, chunk_size, scalar=True
     )
 
 
@@ -112,7 +114,7 @@ def integrated_jacobian(f, *, rule=None, path=paths.straight, chunk_size=None):
     """
     rule = rules.adaptive() if rule is None else rule
     return _compiled.attribution(
-        "integrated_jacobian", integrate, f, path, rule, chunk_size, scalar=False
+        "integrated_jacobian", _recipe(path), f, path, rule, chunk_size, scalar=False
     )
 
 
@@ -159,16 +161,58 @@ def adaptive_rule(f, *, rule=None, path=paths.straight):
     return fixed
 
 
+def _recipe(path):
+    return integrate_straight if path is paths.straight else integrate
+
+
 def integrate(f, path, operands, rule, chunk_size) -> Attribution:
-    """The recipe of both methods."""
+    """The recipe of both methods, along any path."""
     if isinstance(rule, rules.Adaptive):
         return _adaptive(f, path, operands, rule)
-    dtype = parameter_dtype(operands.x)
+    return _fixed(partial(f, operands), partial(path, operands), operands, rule, chunk_size)
+
+
+def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
+    """The same along the straight path, where affine functions are needed at its ends."""
+    if isinstance(rule, rules.Adaptive):
+        return _adaptive(f, path, operands, rule)
     f, path = partial(f, operands), partial(path, operands)
+    dtype, nodes = parameter_dtype(operands.x), np.shape(rule.nodes)[-1]
+    sweep = Sweep(
+        evaluations=nodes,
+        rows=1 + np.shape(rule.error_weights)[-2],
+        block=chunk_size or chunk(f, path, dtype, nodes),
+        outputs=jax.eval_shape(f, operands.x).size,
+    )
+    split = affine_split(f, operands.x, sweep)
+    if split is None:
+        return _fixed(f, path, operands, rule, chunk_size)
+    end, pullback = jax.vjp(split.prefix, operands.x)
+    start = split.prefix(operands.baseline)
+
+    def line(t):
+        t = varying(t, (start, end))
+        leaf = lambda a, b: paths.straight(a, b, t.astype(a.dtype))
+        return jax.tree.map(leaf, end, start)
+
+    def pull(sums):
+        lead = sums[0].shape[: sums[0].ndim - end[0].ndim]
+        rows = [s.reshape(-1, *z.shape) for s, z in zip(sums, end, strict=True)]
+        (pulled,) = in_loop_layout(jax.vmap(pullback))(tuple(rows))
+        split_rows = lambda a: a.reshape(*lead, *a.shape[1:])
+        zero, one = (jnp.full((), a, dtype) for a in range(2))
+        _, velocity = jax.jvp(path, (zero,), (one,))  # the same at all t
+        return along(jax.tree.map(split_rows, pulled), velocity)
+
+    return _fixed(split.suffix, line, operands, rule, chunk_size, pull)
+
+
+def _fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
+    dtype = parameter_dtype(operands.x)
     start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
     evaluations = np.shape(rule.nodes)[-1]
     size = chunk_size or chunk(f, path, dtype, evaluations)
-    values, error = path_integral(f, path, dtype, rule, size)
+    values, error = path_integral(f, path, dtype, rule, size, pull)
     delta = total(values, end.ndim) - (_wide(end) - _wide(start))
     status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
     return _certified(values, error, delta, start, end, status, evaluations, 2, 0)

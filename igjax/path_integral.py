@@ -16,25 +16,35 @@ from igjax._convolutions import in_loop_layout
 from igjax._tree import varying
 
 
-def integrand(f, path, t):
-    """The score at t, and each feature's gradient times its velocity, output axes first."""
-    point, velocity = jax.jvp(path, (t,), (jnp.ones_like(t),))
+def gradients(f, point):
+    """The score at a point, and the gradients of all outputs, output axes first."""
     score, pullback = jax.vjp(f, point)
     units = jnp.eye(score.size, dtype=score.dtype).reshape(score.size, *score.shape)
     units = varying(units, score)
     (gradient,) = jax.vmap(pullback)(units) if score.shape else pullback(units[0])
-
-    def part(g, v):
-        one = (1,) * score.ndim
-        return (g.reshape(score.shape + v.shape) * v.reshape(one + v.shape)).real
-
-    return score, jax.tree.map(part, gradient, velocity)
+    shaped = lambda g, p: g.reshape(score.shape + p.shape)
+    return score, jax.tree.map(shaped, gradient, point)
 
 
-def path_integral(f, path, dtype, rule, chunk_size):
+def along(gradient, velocity):
+    """The real part of gradients, of any axes in front, times a velocity."""
+    times = lambda g, v: (g * v.reshape((1,) * (g.ndim - v.ndim) + v.shape)).real
+    return jax.tree.map(times, gradient, velocity)
+
+
+def integrand(f, path, t):
+    """The score at t, and each feature's gradient times its velocity, output axes first."""
+    point, velocity = jax.jvp(path, (t,), (jnp.ones_like(t),))
+    score, gradient = gradients(f, point)
+    return score, along(gradient, velocity)
+
+
+def path_integral(f, path, dtype, rule, chunk_size, pull=None):
     """Returns the integral and its estimated error, pytrees of (outputs..., leaf...).
 
-    `f` is a function of a point, `path` one of t, a scalar of the given dtype.
+    `f` is a function of a point, `path` one of t, a scalar of the given dtype. `pull`
+    takes sums of gradients (rows, outputs..., leaf...) to what they say of the features,
+    where that is the same all along the path; then it is done once, after summing.
     """
     n = rule.nodes.shape[-1]
     blocks = -(-n // chunk_size)
@@ -44,7 +54,10 @@ def path_integral(f, path, dtype, rule, chunk_size):
     fill = blocks * size - n
     nodes = jnp.pad(jnp.asarray(rule.nodes).astype(dtype), (0, fill), mode="edge")
     rows = jnp.pad(rows, ((0, 0), (0, fill))).reshape(-1, blocks, size)
-    parts_at = lambda t: integrand(f, path, t)[1]
+    if pull is None:
+        parts_at, pull = lambda t: integrand(f, path, t)[1], lambda sums: sums
+    else:
+        parts_at = lambda t: gradients(f, path(t))[1]
 
     def add(sums, block):
         t, w = block
@@ -57,6 +70,7 @@ def path_integral(f, path, dtype, rule, chunk_size):
     zeros = varying(zeros, shapes)
     blocks_of = (nodes.reshape(blocks, size), rows.swapaxes(0, 1))
     sums, _ = jax.lax.scan(add, zeros, blocks_of)
+    sums = pull(sums)
     values = jax.tree.map(lambda a: a[0], sums)
     if len(rows) == 1:
         return values, jax.tree.map(lambda a: jnp.full_like(a, np.inf), values)

@@ -48,7 +48,7 @@ def floor(dtype, scores, exact):
     return 64 * eps * (np.abs(scores) + np.abs(exact).sum(-1))
 
 
-def keeps_promise(result, exact, tolerance, dtype=np.float64):
+def keeps_promise(result, exact, tolerance, dtype="float64"):
     """For each example, whether its error is what `converged` promises."""
     size = np.abs(exact).sum(-1)
     scores = np.maximum(np.abs(result.score), np.abs(result.baseline_score))

@@ -15,6 +15,7 @@ ORDER = [
     "_closures",
     "_tracing",
     "_convolutions",
+    "_affine",
     "attribution",
     "rules",
     "paths",
