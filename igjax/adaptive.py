@@ -25,7 +25,8 @@ of a smooth panel and not that of one with a kink; it is shrunk only where the n
 rules say that the panel is smooth, each far better than the one before. And the errors
 of panels are independent in sign: those of one feature add up in squares. Where each
 panel has its features (jumps, each at its token) nothing is gained by that; where all
-have all (a network of ReLUs) the budget of a panel grows with their number (`overlap`).
+have all (a network of ReLUs) the budget of a panel grows with their number (`overlap`),
+and an example ends as soon as they are small enough together.
 """
 
 import functools
@@ -44,8 +45,10 @@ from igjax._tree import varying
 
 NODES = 15
 PROBES = 48
-SAFETY = 0.5  # share of the tolerance that the indicators may use up
+SAFETY = 0.9  # share of the tolerance that the estimates may use up
+CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
+COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
 FLOOR = 64.0  # rounding of the whole, likewise
 
@@ -79,7 +82,7 @@ class _Totals(NamedTuple):
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
     peak: Any  # (examples, outputs): largest |F| seen
-    counts: Any  # (examples, 2): gradients, jumps
+    counts: Any  # (examples, 3): gradients, jumps, cautious cuts of this generation
     open: Any  # (examples,): panels in this generation
     stopped: Any
     mesh: Any  # (examples, panels, 2): edges; swapped while the panel is to be cut
@@ -245,7 +248,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
             _chunk, problem, evaluate, probes, tolerance, limit, state.totals, lanes
         )
         state = jax.lax.while_loop(lambda s: s.cursor < s.count, chunk, state)
-        return varying(_turn(problem, state), state)
+        return varying(_turn(problem, state, bound), state)
 
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)
     totals = state.totals
@@ -293,7 +296,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         size=narrow,
         overlap=narrow + 1,
         peak=jnp.abs(probes).max(1),
-        counts=jnp.zeros((size, 2), jnp.int32),
+        counts=jnp.zeros((size, 3), jnp.int32),
         open=jnp.ones(size, jnp.int32),
         stopped=jnp.zeros(size, bool),
         mesh=jnp.zeros((size, most, 2), dtype),
@@ -324,7 +327,8 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
     share = left / before.open[example][:, None].astype(problem.dtype)
-    fine = (seen.indicator <= jnp.maximum(share, seen.noise)).all(1)
+    small = seen.caution * seen.error.sum(-1) <= share
+    fine = (small | (seen.indicator <= seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
     narrow = width[:, 0] < _narrowest(problem.dtype)
     blurred = (seen.indicator <= seen.jitter).all(1)
@@ -346,6 +350,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         keep = where.reshape(-1, *[1] * (amount.ndim - 1))
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
+    doubted = ~accept & (seen.caution > 1).any(1)
     both = value, error**2
     spent = error.sum(-1)
     slot = totals.counts[example, 0] // NODES + _rank_within(at)
@@ -356,7 +361,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         spent=add(totals.spent, accept, spent, seen.steep),
         pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
         peak=totals.peak.at[at].max(peak, mode="drop"),
-        counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump),
+        counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump, doubted),
         mesh=totals.mesh.at[at, slot].set(kept, mode="drop"),
     )
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
@@ -379,6 +384,7 @@ class _Measured(NamedTuple):
     jitter: Any
     volume: Any  # sum of |kronrod|
     steep: Any
+    caution: Any
     known: Any
 
 
@@ -427,7 +433,8 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
     return _Measured(
         kronrod=kronrod,
         mass=mass,
-        error=jnp.hypot(shrink[..., None] * difference, embedded[..., None] * spread)
+        error=COVER
+        * jnp.hypot(shrink[..., None] * difference, embedded[..., None] * spread)
         + excess * spread,
         embedded=embedded,
         residual=residual,
@@ -436,6 +443,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
         jitter=JITTER * problem.eps * jnp.abs(c).sum(-1).max(1),
         volume=volume,
         steep=steep,
+        caution=jnp.where((shrink < 1) | (residual > embedded), CAUTION, 1),
         known=known,
     )
 
@@ -592,30 +600,38 @@ def _rank_within(example):
     return jnp.tril(example[:, None] == example[None], -1).sum(1).astype(jnp.int32)
 
 
-def _turn(problem: _Problem, state: _State) -> _State:
-    """Ends a generation: sizes are brought up to date, and spent budgets stop examples."""
+def _turn(problem: _Problem, state: _State, bound) -> _State:
+    """Ends a generation: sizes are brought up to date, and examples end.
+
+    They end where the budget is spent, and where all errors together, those of the panels
+    to be cut among them, are within the bound, if these are plain embedded differences.
+    """
     totals = state.totals
     capacity = len(state.then.example)
     waiting = jnp.arange(capacity, dtype=jnp.int32) < state.then_count
     example = jnp.where(waiting, state.then.example, len(totals.open))
     children = jnp.zeros_like(totals.open).at[example].add(1, mode="drop")
     over = totals.counts[:, 0] + NODES * children > problem.max_evaluations
-    stop = (children > 0) & over
-    drop = stop | ~jnp.isfinite(totals.spent).all((1, 2))
     only = lambda where, a: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), a, 0)
 
     # What is known of the whole: the accepted panels and those that were cut.
     whole = totals.done[:, :2] + totals.pending
     linear = totals.spent[:, 0] + totals.pending_spent
     together = jnp.sqrt(whole[:, 1]).sum(-1)
+    size = jnp.abs(whole[:, 0]).sum(-1)
+    small = together <= SAFETY * bound(totals._replace(size=size))
+    enough = small.all(1) & (totals.counts[:, 2] == 0)
+    stop = (children > 0) & over & ~enough
+    drop = stop | enough | ~jnp.isfinite(totals.spent).all((1, 2))
     to_be_cut = totals.mesh[..., :1] > totals.mesh[..., 1:]
     kept = only(drop, totals.mesh[..., ::-1])
     totals = totals._replace(
         done=totals.done.at[:, :2].add(only(drop, totals.pending)),
         spent=totals.spent.at[:, 0].add(only(drop, totals.pending_spent)),
-        size=jnp.abs(whole[:, 0]).sum(-1),
+        size=size,
         overlap=jnp.where(linear > 0, together / jnp.where(linear > 0, linear, 1), 1),
         open=jnp.where(drop, 0, children),
+        counts=totals.counts.at[:, 2].set(0),
         stopped=totals.stopped | stop,
         pending=jnp.zeros_like(totals.pending),
         pending_spent=jnp.zeros_like(totals.pending_spent),
