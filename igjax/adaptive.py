@@ -248,27 +248,38 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
             _chunk, problem, evaluate, probes, tolerance, limit, state.totals, lanes
         )
         state = jax.lax.while_loop(lambda s: s.cursor < s.count, chunk, state)
-        return varying(_turn(problem, state, bound), state)
+        return varying(_turn(problem, state, bound, probes), state)
 
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)
     totals = state.totals
     values, squares, mass = (totals.done[:, i] for i in range(3))
     whole = mass.sum(-1)
-    floor = FLOOR / 8 * problem.eps * (totals.peak + whole)
+    floor = _rounding(problem, totals)
     share = mass / jnp.where(whole == 0, 1, whole)[..., None]
-    delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     return Solution(
         values=values,
         error=jnp.sqrt(squares) + floor[..., None] * share,
         score=probes[:, -1],
         baseline_score=probes[:, 0],
         bound=bound(totals._replace(size=jnp.abs(values).sum(-1))),
-        gap=_amplified(delta, floor, whole, totals.spent[:, 1]),
+        gap=_gap(problem, totals, values, probes),
         evaluations=totals.counts[:, 0],
         jumps=totals.counts[:, 1],
         stopped=totals.stopped,
         mesh=totals.mesh,
     )
+
+
+def _rounding(problem, totals):
+    whole = totals.done[:, 2].sum(-1)
+    return FLOOR / 8 * problem.eps * (totals.peak + whole)
+
+
+def _gap(problem, totals, values, probes):
+    """The completeness gap of values, as large as it may be in the features."""
+    delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
+    mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
+    return _amplified(delta, _rounding(problem, totals), mass, steep)
 
 
 _LANES = {"cpu": 4}  # panels evaluated side by side
@@ -600,7 +611,7 @@ def _rank_within(example):
     return jnp.tril(example[:, None] == example[None], -1).sum(1).astype(jnp.int32)
 
 
-def _turn(problem: _Problem, state: _State, bound) -> _State:
+def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     """Ends a generation: sizes are brought up to date, and examples end.
 
     They end where the budget is spent, and where all errors together, those of the panels
@@ -619,7 +630,8 @@ def _turn(problem: _Problem, state: _State, bound) -> _State:
     linear = totals.spent[:, 0] + totals.pending_spent
     together = jnp.sqrt(whole[:, 1]).sum(-1)
     size = jnp.abs(whole[:, 0]).sum(-1)
-    small = together <= SAFETY * bound(totals._replace(size=size))
+    gap = _gap(problem, totals, whole[:, 0], probes)
+    small = jnp.maximum(together, gap) <= SAFETY * bound(totals._replace(size=size))
     enough = small.all(1) & (totals.counts[:, 2] == 0)
     stop = (children > 0) & over & ~enough
     drop = stop | enough | ~jnp.isfinite(totals.spent).all((1, 2))
