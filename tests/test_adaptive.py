@@ -347,6 +347,7 @@ def test_a_closure_over_a_mapped_value_is_mapped():
     same(quickly(jax.vmap(each))(PLACES, WIDTHS), EACH(X, 0.0, PLACES, WIDTHS))
 
 
+@pytest.mark.slow
 def test_any_axis_of_any_argument_may_be_mapped():
     f = lambda x, w: jnp.tanh(w["a"] @ x) * w["b"]
     generator = np.random.default_rng(6)
@@ -385,6 +386,7 @@ def test_a_sweep_of_tolerances_neither_traces_nor_compiles():
     assert evaluations == sorted(set(evaluations))
 
 
+@pytest.mark.slow
 def test_tolerances_may_be_traced_and_mapped():
     tolerances = np.array([1e-1, 1e-4, 1e-8])
     attribute = lambda tolerance: explain(step, tolerance)(X, 0.0, 0.37, 1e-3)

@@ -339,6 +339,7 @@ def test_a_profile_of_a_fixed_rule_is_the_same_under_jit_and_vmap():
             np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_padding_is_not_evaluated():
     calls = []
 
@@ -466,6 +467,7 @@ def test_the_gap_can_be_nothing_where_the_error_is_not():
     np.testing.assert_allclose(found.gap, 0, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_row_says_what_the_result_of_its_rule_says():
     tried = [midpoint(1), midpoint(7), adaptive(1e-3)]
     found = compare(tried, reference=EXACT)
