@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import igjax
 from igjax import adaptive, diagnostics, rules
 
 TOLERANCES = (5e-2, 1e-2, 1e-3)
@@ -37,21 +36,6 @@ class Outcome(NamedTuple):
     seconds: float
     gap: np.ndarray
     tolerance: float = COMMON
-
-
-def inputs(suite: _suites.Suite, dtype: str) -> tuple:
-    """The suite's arrays in a dtype; labels stay integers."""
-    cast = lambda a: jnp.asarray(a, dtype if np.asarray(a).dtype.kind == "f" else None)
-    return jax.tree.map(cast, (suite.x, suite.baseline, suite.each, suite.shared))
-
-
-def _axes(suite):
-    return (0, None, (0,) * len(suite.each), None)
-
-
-def _explain(suite, rule):
-    attribute = igjax.integrated_gradients(suite.f, rule=rule)
-    return jax.vmap(lambda x, b, e, s: attribute(x, b, *e, *s), _axes(suite))
 
 
 def _timed(run):
@@ -76,12 +60,12 @@ def _counting():
 
 def ours(suite, dtype) -> dict[str, Outcome]:
     """igjax, at each tolerance: one program, since tolerances are operands."""
-    arrays = inputs(suite, dtype)
+    arrays = _suites.arrays(suite, dtype)
 
     def program(f):
         def explain(tolerance, *arrays):
             rule = rules.adaptive(tolerance, max_evaluations=suite.budget)
-            return _explain(suite._replace(f=f), rule)(*arrays)
+            return _suites.explain(suite._replace(f=f), rule)(*arrays)
 
         return jax.jit(explain).lower(COMMON, *arrays).compile()
 
@@ -120,10 +104,10 @@ def fixed(suite, dtype) -> dict[str, Outcome]:
         rules.gauss_kronrod: FIXED - 1,
         rules.clenshaw_curtis: FIXED + 1,
     }
-    arrays = inputs(suite, dtype)
+    arrays = _suites.arrays(suite, dtype)
 
     def explain(rule, *arrays):
-        return _explain(suite, rule)(*arrays)
+        return _suites.explain(suite, rule)(*arrays)
 
     compiled, outcomes = None, {}
     for make, nodes in makers.items():
@@ -156,9 +140,10 @@ def _of_fixed(result, nodes, seconds):
 
 def loop(suite, dtype) -> dict[str, Outcome]:
     """The common loop: more trapezoids until the batch's mean |delta| is below 0.01."""
-    arrays, cost, seconds = inputs(suite, dtype), 0, 0.0
+    arrays, cost, seconds = _suites.arrays(suite, dtype), 0, 0.0
     for steps in (50, 100, 200, 400):
-        compiled = jax.jit(_explain(suite, rules.trapezoid(steps))).lower(*arrays).compile()
+        explain = jax.jit(_suites.explain(suite, rules.trapezoid(steps)))
+        compiled = explain.lower(*arrays).compile()
         result, once = _timed(lambda: compiled(*arrays))  # noqa: B023
         cost, seconds = cost + steps, seconds + once
         gap = np.abs(np.asarray(result.delta))
@@ -172,7 +157,7 @@ def loop(suite, dtype) -> dict[str, Outcome]:
 
 def embedded(suite, dtype) -> dict[str, Outcome]:
     """Plain adaptive Gauss-Kronrod: bisects while the embedded difference is too large."""
-    arrays = x, baseline, each, shared = inputs(suite, dtype)
+    x, baseline, each, shared = _suites.arrays(suite, dtype)
     rule = rules.gauss_kronrod(15)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
     g = np.zeros(15)
@@ -186,14 +171,14 @@ def embedded(suite, dtype) -> dict[str, Outcome]:
         both = both * (x - baseline)
         return both[0], jnp.abs(both[0] - both[1]).sum()
 
-    panels = jax.jit(jax.vmap(panel, (0, 0, *_axes(suite))))
+    panels = jax.jit(jax.vmap(panel, (0, 0, *_suites.axes(suite))))
     pick = lambda i: (x[i], baseline, tuple(a[i] for a in each), shared)
     first = np.zeros(lanes, x.dtype)
     panels(first, first, *pick(np.zeros(lanes, int)))
     count = len(x)
 
     def run():
-        total, used = np.zeros(arrays[0].shape), np.zeros(count)
+        total, used = np.zeros(x.shape), np.zeros(count)
         spent, claims = np.zeros(count), np.ones(count, bool)
         example, lo = np.arange(count), np.zeros(count)
         width = np.ones(count)
@@ -226,15 +211,9 @@ def embedded(suite, dtype) -> dict[str, Outcome]:
         return total, claims & np.isfinite(used), spent
 
     (total, claims, spent), seconds = _timed(run)
-    gap = np.abs(total.reshape(count, -1).sum(1) - _change(suite, arrays))
+    start, end = _suites.ends(suite, dtype)
+    gap = np.abs(total.reshape(count, -1).sum(1) - (end - start))
     return {"embedded only 0.01": Outcome(total, claims, spent, seconds, gap)}
-
-
-def _change(suite, arrays):
-    x, baseline, each, shared = arrays
-    score = jax.vmap(lambda x, e, s: suite.f(x, *e, *s), (0, 0, None))
-    start = jnp.broadcast_to(baseline, x.shape)
-    return np.asarray(score(x, each, shared) - score(start, each, shared))
 
 
 def captum(suite, dtype, steps=STEPS) -> dict[str, Outcome]:
@@ -287,7 +266,7 @@ def unifiedig(suite, dtype) -> dict[str, Outcome]:
     It takes no argument that varies with the example: such suites are explained one
     example at a time, and since it compiles at every call, only the first few.
     """
-    arrays = inputs(suite, dtype)
+    arrays = _suites.arrays(suite, dtype)
     if not suite.each:
         return {"unifiedig": _retried(suite, *arrays)}
     x, baseline, each, shared = arrays

@@ -45,10 +45,8 @@ def reference(suite: _suites.Suite, lanes: int = 64) -> tuple[np.ndarray, np.nda
 
 def _igjax(suite):
     rule = igjax.rules.adaptive(TOLERANCE, max_evaluations=30_000)
-    attribute = igjax.integrated_gradients(suite.f, rule=rule)
-    axes = (0, None, *(0,) * len(suite.each), *(None,) * len(suite.shared))
-    explain = jax.jit(jax.vmap(attribute, axes))
-    return np.asarray(explain(suite.x, suite.baseline, *suite.each, *suite.shared).values)
+    explain = jax.jit(_suites.explain(suite, rule))
+    return np.asarray(explain(*_suites.arrays(suite, "float64")).values)
 
 
 def _fine(suite, nodes):
@@ -57,10 +55,7 @@ def _fine(suite, nodes):
     panels = nodes // 5
     u = ((np.arange(panels)[:, None] + (t5 + 1) / 2) / panels).ravel()
     weights = np.tile(w5 / 2 / panels, panels) * 2 * u
-    single = lambda a: jnp.asarray(a, None if a.dtype.kind == "i" else jnp.float32)
-    x, baseline, each, shared = jax.tree.map(
-        single, (suite.x, suite.baseline, suite.each, suite.shared)
-    )
+    x, baseline, each, shared = _suites.arrays(suite, "float32")
 
     @jax.jit
     def block(x, each, t, w):
@@ -70,7 +65,7 @@ def _fine(suite, nodes):
         return jnp.tensordot(w, jax.vmap(gradient)(t), 1)
 
     # A loop on the host: XLA's CPU backend runs convolutions in a scan many times slower.
-    blocks = [tuple(single(a) for a in tw) for tw in _blocks(u**2, weights)]
+    blocks = list(_blocks(np.float32(u**2), np.float32(weights)))
 
     def integrate(x, each):
         total = sum(np.asarray(block(x, each, *tw), np.float64) for tw in blocks)

@@ -13,7 +13,6 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import _twins
@@ -22,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pretrained import CACHE
 
+import igjax
 from igjax.models import CNN, MLP, SequenceTransformer, data, sentiment, training
-
-CACHE = Path(os.environ.get("IGJAX_BENCHMARKS", Path.home() / ".cache/igjax-benchmarks"))
 
 
 class Suite(NamedTuple):
@@ -42,6 +41,31 @@ class Suite(NamedTuple):
     kind: str = "smooth"  # smooth, kinked, recurrent, flat: decides which bar applies
     budget: int = 3000  # max_evaluations of the adaptive rule
     fine: int = 0  # nodes of the reference; 0 bisects
+
+
+def arrays(suite: Suite, dtype: str) -> tuple:
+    """The suite's x, baseline, each and shared in a dtype; labels stay integers."""
+    cast = lambda a: jnp.asarray(a, dtype if np.asarray(a).dtype.kind == "f" else None)
+    return jax.tree.map(cast, (suite.x, suite.baseline, suite.each, suite.shared))
+
+
+def axes(suite: Suite) -> tuple:
+    """Which of `arrays` are mapped over, as `jax.vmap` wants it."""
+    return (0, None, (0,) * len(suite.each), None)
+
+
+def explain(suite: Suite, rule):
+    """The attributions of a batch, a function of `arrays`."""
+    attribute = igjax.integrated_gradients(suite.f, rule=rule)
+    return jax.vmap(lambda x, b, e, s: attribute(x, b, *e, *s), axes(suite))
+
+
+def ends(suite: Suite, dtype: str) -> np.ndarray:
+    """The scores at the baseline and at the input, (2, n)."""
+    x, baseline, each, shared = arrays(suite, dtype)
+    score = jax.vmap(lambda x, e: suite.f(x, *e, *shared), axis_size=len(x))
+    start = jnp.broadcast_to(baseline, x.shape)
+    return np.stack([score(start, each), score(x, each)])
 
 
 def remembered(name: str, make: Callable[[], Any]):

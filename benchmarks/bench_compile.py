@@ -11,6 +11,7 @@ import time
 import _models
 import jax
 import numpy as np
+from bench_fixed_rules import device
 
 import igjax
 
@@ -35,7 +36,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    print("seconds to trace, lower and compile\n")
+    print(f"{device()}: seconds to trace, lower and compile\n")
     print(f"{'model':<13}{'bare':>7}{'fixed':>8}{'adaptive':>10}{'bar':>7}")
     for name in _models.NAMES:
         case = _models.make(name)

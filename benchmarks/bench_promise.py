@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Callable
 
 import _adversarial
@@ -23,6 +22,7 @@ import _references
 import _suites
 import jax
 import numpy as np
+from bench_fixed_rules import device
 
 LENGTHS = (10, 20, 50, 100, 200)
 WORDS = (50, 150, 500)
@@ -171,7 +171,7 @@ def main():
     unknown = set(options.suites or ()) - set(suites)
     if unknown:
         parser.error(f"unknown suites {sorted(unknown)}; there are {', '.join(suites)}")
-    print(f"jax {jax.__version__} on {jax.default_backend()}, {platform.machine()}\n")
+    print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}\n")
     print(HEAD)
     for name in options.suites or suites:
         suite = suites[name]() if callable(suites[name]) else suites[name]
@@ -179,7 +179,7 @@ def main():
         if not believed.all():
             print(f"{name}: {(~believed).sum()} left out, the references differ")
         for dtype in suite.dtypes:
-            scores = _scores(suite, dtype)
+            scores = np.abs(_suites.ends(suite, dtype)).max(0)
             for row in options.rows or _integrators.ROWS:
                 outcomes = _integrators.ROWS[row](suite, dtype)
                 judged = {
@@ -189,14 +189,6 @@ def main():
                 keep(suite, dtype, judged)
                 for label, columns in judged.items():
                     print(line(name, dtype, label, columns), flush=True)
-
-
-def _scores(suite, dtype):
-    """The larger of the two end scores, in size."""
-    x, baseline, each, shared = _integrators.inputs(suite, dtype)
-    score = jax.vmap(lambda x, e, s: suite.f(x, *e, *s), (0, 0, None))
-    start = np.broadcast_to(baseline, x.shape)
-    return np.abs(np.stack([score(x, each, shared), score(start, each, shared)])).max(0)
 
 
 if __name__ == "__main__":

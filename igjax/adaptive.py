@@ -239,7 +239,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     lanes = min(size, _LANES.get(jax.default_backend(), 64))
 
     def bound(totals):
-        floor = FLOOR * problem.eps * (totals.peak + totals.done[:, 2].sum(-1))
+        floor = FLOOR * _rounding(problem, totals)
         return jnp.maximum(tolerance[:, None] * totals.size, absolute[:, None] + floor)
 
     def generation(state):
@@ -253,9 +253,8 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)
     totals = state.totals
     values, squares, mass = (totals.done[:, i] for i in range(3))
-    whole = mass.sum(-1)
-    floor = _rounding(problem, totals)
-    share = mass / jnp.where(whole == 0, 1, whole)[..., None]
+    floor = FLOOR / 8 * _rounding(problem, totals)
+    share = _divided(mass, mass.sum(-1, keepdims=True))
     return Solution(
         values=values,
         error=jnp.sqrt(squares) + floor[..., None] * share,
@@ -271,15 +270,20 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
 
 
 def _rounding(problem, totals):
-    whole = totals.done[:, 2].sum(-1)
-    return FLOOR / 8 * problem.eps * (totals.peak + whole)
+    """One unit of rounding of an example: of its largest score and its contributions."""
+    return problem.eps * (totals.peak + totals.done[:, 2].sum(-1))
+
+
+def _divided(a, b):
+    """The quotient a / b, and a where b is 0."""
+    return a / jnp.where(b == 0, 1, b)
 
 
 def _gap(problem, totals, values, probes):
     """The completeness gap of values, as large as it may be in the features."""
     delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
-    return _amplified(delta, _rounding(problem, totals), mass, steep)
+    return _amplified(delta, FLOOR / 8 * _rounding(problem, totals), mass, steep)
 
 
 _LANES = {"cpu": 4}  # panels evaluated side by side
@@ -350,7 +354,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     found = seen.kronrod, seen.error
     sharp = _sharp_jump(c, panel, seen, nodes <= _row(seen.known.t, worst))
     found = _where((jump & narrow)[:, None, None], sharp, found)
-    better, *blur = _blurred_jump(c, panel, seen)
+    better, *blur = _blurred_jump(problem, c, panel, seen)
     value, error = _where((jump & blurred)[:, None, None] & better, tuple(blur), found)
 
     totals = state.totals
@@ -424,10 +428,10 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
     difference = jnp.abs(kronrod - gauss)
     raw, rough = difference.sum(-1), jnp.abs(gauss - three).sum(-1)
     volume = jnp.abs(kronrod).sum(-1)
-    ratio = lambda a, b: jnp.minimum(1, a / jnp.where(b == 0, 1, b))
     second = jnp.abs(kronrod - pairs).sum(-1)
-    shrink = ratio(10 * raw, rough)
-    embedded = jnp.maximum(raw * shrink, second * ratio(second, volume))
+    shrink = jnp.minimum(1, _divided(10 * raw, rough))
+    squared = second * jnp.minimum(1, _divided(second, volume))
+    embedded = jnp.maximum(raw * shrink, squared)
 
     # (b) the profile residual at the nodes, the end and the probes inside the panel.
     known = _profile(panel, width, nodes, f, slope, collocation, integral, probes)
@@ -440,7 +444,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
     # where the two rules agree on a feature by chance, it shares in what they do not.
     excess = jnp.maximum(residual - embedded, 0)[..., None]
     even, total = 1 / max(problem.features, 1), whole[..., None]
-    spread = jnp.where(total == 0, even, mass / jnp.where(total == 0, 1, total))
+    spread = jnp.where(total == 0, even, _divided(mass, total))
     return _Measured(
         kronrod=kronrod,
         mass=mass,
@@ -508,8 +512,7 @@ def _amplified(gap, noise, mass, steep):
     What the slopes miss is missing in every feature: where features cancel in F, it
     stands for more than its size, by the ratio of mass to slope.
     """
-    ratio = mass / jnp.where(steep == 0, 1, steep)
-    return jnp.maximum(gap, (gap - noise) * ratio)
+    return jnp.maximum(gap, (gap - noise) * _divided(mass, steep))
 
 
 def _worst_gap(known: _Known):
@@ -553,7 +556,7 @@ def _sharp_jump(c, panel, seen, left):
     return value, jnp.maximum(doubt, unseen / max(c.shape[-1], 1))
 
 
-def _blurred_jump(c, panel, seen):
+def _blurred_jump(problem, c, panel, seen):
     """A jump hardly wider than the rounding of t: the change of F along its directions.
 
     Its nodes are not where they should be, but each has the gradient of where it is.
@@ -562,18 +565,17 @@ def _blurred_jump(c, panel, seen):
     """
     change = (panel.scores[:, 1] - panel.scores[:, 0])[..., None]
     slope = c.sum(-1, keepdims=True)
-    divide = lambda a, b: a / jnp.where(b == 0, 1, b)
-    mean = divide(seen.kronrod, seen.kronrod.sum(-1, keepdims=True))
-    weights = _tables()[1][0].astype(c.dtype)[None, :, None, None]
+    mean = _divided(seen.kronrod, seen.kronrod.sum(-1, keepdims=True))
+    weights = _table(problem, 1)[0][None, :, None, None]
     spread = (weights * jnp.abs(c - slope * mean[:, None])).sum(1)
     spread = jnp.diff(panel.edges)[..., None] * spread
     stray = jnp.abs(seen.known.residual).max(1)[..., None]
-    doubt = divide(4 * stray, jnp.abs(change))
+    doubt = _divided(4 * stray, jnp.abs(change))
     error = spread * doubt
     smaller = error.sum(-1, keepdims=True) < seen.error.sum(-1, keepdims=True)
     # At least three nodes lie in the jump, and their slopes explain half of the change.
     heights = (weights * jnp.abs(slope))[..., 0]
-    seen_by = divide(heights.sum(1) ** 2, (heights**2).sum(1))[..., None]
+    seen_by = _divided(heights.sum(1) ** 2, (heights**2).sum(1))[..., None]
     return smaller & (doubt < 2) & (seen_by >= 3), change * mean, error
 
 
@@ -641,7 +643,7 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
         done=totals.done.at[:, :2].add(only(drop, totals.pending)),
         spent=totals.spent.at[:, 0].add(only(drop, totals.pending_spent)),
         size=size,
-        overlap=jnp.where(linear > 0, together / jnp.where(linear > 0, linear, 1), 1),
+        overlap=jnp.where(linear > 0, _divided(together, linear), 1),
         open=jnp.where(drop, 0, children),
         counts=totals.counts.at[:, 2].set(0),
         stopped=totals.stopped | stop,

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from igjax import _checks, _compiled, integrated, paths
 from igjax._convolutions import in_loop_layout
 from igjax._tree import parameter_dtype, total, varying, wide
+from igjax.adaptive import NODES
 from igjax.attribution import Attribution, Status
 from igjax.path_integral import integrand
 from igjax.rules import Adaptive, adaptive, gauss_kronrod
@@ -255,9 +256,6 @@ def path_profile(f, *, rule=None, path=paths.straight, points: int = 200):
         return PathProfile(t, score, slope, seen.edges[:count], seen.panels)
 
     return profile
-
-
-NODES = 15  # of each panel
 
 
 @dataclasses.dataclass(frozen=True)

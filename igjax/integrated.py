@@ -186,7 +186,7 @@ def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
     )
     split = affine_split(f, operands.x, sweep)
     if split is None:
-        return _fixed(f, path, operands, rule, chunk_size)
+        return _fixed(f, path, operands, rule, sweep.block)
     end, pullback = jax.vjp(split.prefix, operands.x)
     start = split.prefix(operands.baseline)
 

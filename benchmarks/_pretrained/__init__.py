@@ -5,12 +5,15 @@ one model in pure JAX, with a torch twin of the same weights for comparison.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+CACHE = Path(os.environ.get("IGJAX_BENCHMARKS", Path.home() / ".cache/igjax-benchmarks"))
 
 
 class Problem(NamedTuple):

@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import Problem, folder, initializers, missing
+from . import CACHE, Problem, folder, initializers, missing
 
 FRAME, CONTEXT = 512, 64
 STRIDES = (1, 2, 2, 1)
-CACHE = Path.home() / ".cache/igjax-benchmarks"
 
 
 def load():
