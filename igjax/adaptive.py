@@ -47,6 +47,7 @@ NODES = 15
 PROBES = 48
 SAFETY = 0.9  # share of the tolerance that the estimates may use up
 CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
+BELIEF = 3.0  # how far, at most, many panels are believed more than one
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
@@ -82,7 +83,7 @@ class _Totals(NamedTuple):
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
     peak: Any  # (examples, outputs): largest |F| seen
-    counts: Any  # (examples, 3): gradients, jumps, cautious cuts of this generation
+    counts: Any  # (examples, 2): gradients, jumps
     open: Any  # (examples,): panels in this generation
     stopped: Any
     mesh: Any  # (examples, panels, 2): edges; swapped while the panel is to be cut
@@ -311,7 +312,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         size=narrow,
         overlap=narrow + 1,
         peak=jnp.abs(probes).max(1),
-        counts=jnp.zeros((size, 3), jnp.int32),
+        counts=jnp.zeros((size, 2), jnp.int32),
         open=jnp.ones(size, jnp.int32),
         stopped=jnp.zeros(size, bool),
         mesh=jnp.zeros((size, most, 2), dtype),
@@ -334,7 +335,8 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     nodes = lo + width * _table(problem, 0)[None]
     f, c = evaluate(example, nodes)
     peak = jnp.maximum(before.peak[example], jnp.abs(f).max(1))
-    seen = _measure(problem, panel, nodes, f, c, probes[example], peak)
+    belief = jnp.minimum(1 / before.overlap[example], BELIEF)
+    seen = _measure(problem, panel, nodes, f, c, probes[example], peak, belief)
 
     # In the first generation the panel is all there is to know of the size.
     first = before.counts[example, :1] == 0
@@ -342,7 +344,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
     share = left / before.open[example][:, None].astype(problem.dtype)
-    small = seen.caution * seen.error.sum(-1) <= share
+    small = seen.error.sum(-1) <= share
     fine = (small | (seen.indicator <= seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
     narrow = width[:, 0] < _narrowest(problem.dtype)
@@ -365,7 +367,6 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         keep = where.reshape(-1, *[1] * (amount.ndim - 1))
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
-    doubted = ~accept & (seen.caution > 1).any(1)
     both = value, error**2
     spent = error.sum(-1)
     slot = totals.counts[example, 0] // NODES + _rank_within(at)
@@ -376,7 +377,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         spent=add(totals.spent, accept, spent, seen.steep),
         pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
         peak=totals.peak.at[at].max(peak, mode="drop"),
-        counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump, doubted),
+        counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump),
         mesh=totals.mesh.at[at, slot].set(kept, mode="drop"),
     )
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
@@ -399,7 +400,6 @@ class _Measured(NamedTuple):
     jitter: Any
     volume: Any  # sum of |kronrod|
     steep: Any
-    caution: Any
     known: Any
 
 
@@ -411,7 +411,7 @@ class _Known(NamedTuple):
     score: Any
 
 
-def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
+def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     """The integrals of panels and both indicators of their error."""
     _, weights, integral, collocation = (_table(problem, i) for i in range(4))
     dot = functools.partial(jnp.einsum, precision="highest")
@@ -441,16 +441,21 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
     residual = _amplified(jnp.abs(known.residual).max(1), noise, whole, steep)
 
     # What the profile does not explain belongs to some feature: spread it by size. And
-    # where the two rules agree on a feature by chance, it shares in what they do not.
-    excess = jnp.maximum(residual - embedded, 0)[..., None]
+    # where the two rules agree on a feature by chance, it shares in what they do not;
+    # less so the more panels there are, since not all of them agree by chance.
+    excess = jnp.maximum(residual - belief * embedded, 0)[..., None]
+    chance = embedded / belief
     even, total = 1 / max(problem.features, 1), whole[..., None]
     spread = jnp.where(total == 0, even, _divided(mass, total))
+    caution = jnp.where((shrink < 1) | (residual > belief * embedded), CAUTION, 1)
     return _Measured(
         kronrod=kronrod,
         mass=mass,
-        error=COVER
-        * jnp.hypot(shrink[..., None] * difference, embedded[..., None] * spread)
-        + excess * spread,
+        error=caution[..., None]
+        * (
+            COVER * jnp.hypot(shrink[..., None] * difference, chance[..., None] * spread)
+            + excess * spread
+        ),
         embedded=embedded,
         residual=residual,
         indicator=jnp.maximum(embedded, residual),
@@ -458,7 +463,6 @@ def _measure(problem, panel, nodes, f, c, probes, peak) -> _Measured:
         jitter=JITTER * problem.eps * jnp.abs(c).sum(-1).max(1),
         volume=volume,
         steep=steep,
-        caution=jnp.where((shrink < 1) | (residual > embedded), CAUTION, 1),
         known=known,
     )
 
@@ -634,7 +638,7 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     size = jnp.abs(whole[:, 0]).sum(-1)
     gap = _gap(problem, totals, whole[:, 0], probes)
     small = jnp.maximum(together, gap) <= SAFETY * bound(totals._replace(size=size))
-    enough = small.all(1) & (totals.counts[:, 2] == 0)
+    enough = small.all(1)
     stop = (children > 0) & over & ~enough
     drop = stop | enough | ~jnp.isfinite(totals.spent).all((1, 2))
     to_be_cut = totals.mesh[..., :1] > totals.mesh[..., 1:]
@@ -645,7 +649,6 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
         size=size,
         overlap=jnp.where(linear > 0, _divided(together, linear), 1),
         open=jnp.where(drop, 0, children),
-        counts=totals.counts.at[:, 2].set(0),
         stopped=totals.stopped | stop,
         pending=jnp.zeros_like(totals.pending),
         pending_spent=jnp.zeros_like(totals.pending_spent),
