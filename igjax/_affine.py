@@ -72,7 +72,8 @@ class Sweep(NamedTuple):
     """What is done with the function: the plan whose cost is weighed."""
 
     evaluations: int  # gradients along the line
-    rows: int  # weighted sums of gradients that are pulled back
+    rows: int  # weighted sums of gradients that are kept
+    pulled: int  # how many gradients, or sums of them, are pulled back
     block: int = 1  # gradients taken side by side, after which the sums are touched
     outputs: int = 1  # gradients at each point
 
@@ -308,8 +309,9 @@ class _Costs:
         return (2 * self.sums + 3) * size + (touched + self.passes) * self._moved(value)
 
     def once(self, step: _Step) -> float:
-        """A step of the prefix: forward at both ends, and backward for each sum."""
-        return _flops(step.eqn) * (2 + self.sums) / self.sweep.evaluations
+        """A step of the prefix: forward at both ends, and backward for what is pulled."""
+        pulled = self.sweep.pulled * self.sweep.outputs
+        return _flops(step.eqn) * (2 + pulled) / self.sweep.evaluations
 
 
 def _minimum_cut(flat: _Flat, costs: _Costs):

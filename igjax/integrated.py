@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,12 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _compiled, adaptive, paths, rules
-from igjax._affine import Sweep, affine_split
+from igjax._affine import Split, Sweep, affine_split
 from igjax._convolutions import in_loop_layout
 from igjax._tracing import footprint
 from igjax._tree import parameter_dtype, total, varying, wide
 from igjax.attribution import Attribution, Status
-from igjax.path_integral import along, integrand, path_integral
+from igjax.path_integral import along, gradients, integrand, path_integral
 
 __all__ = ["adaptive_rule", "integrated_gradients", "integrated_jacobian"]
 
@@ -168,43 +169,70 @@ def _recipe(path):
 def integrate(f, path, operands, rule, chunk_size) -> Attribution:
     """The recipe of both methods, along any path."""
     if isinstance(rule, rules.Adaptive):
-        return _adaptive(f, path, operands, rule)
+        return _adaptive(*_profile(f, path), operands, operands.x, rule)
     return _fixed(partial(f, operands), partial(path, operands), operands, rule, chunk_size)
 
 
 def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
     """The same along the straight path, where affine functions are needed at its ends."""
     if isinstance(rule, rules.Adaptive):
-        return _adaptive(f, path, operands, rule)
-    f, path = partial(f, operands), partial(path, operands)
+        return _adaptive(*_straight_profile(f, path, operands), operands.x, rule)
+    line = partial(path, operands)
     dtype, nodes = parameter_dtype(operands.x), np.shape(rule.nodes)[-1]
-    sweep = Sweep(
-        evaluations=nodes,
-        rows=1 + np.shape(rule.error_weights)[-2],
-        block=chunk_size or chunk(f, path, dtype, nodes),
-        outputs=jax.eval_shape(f, operands.x).size,
-    )
-    split = affine_split(f, operands.x, sweep)
+    rows = 1 + np.shape(rule.error_weights)[-2]
+    size = chunk_size or chunk(partial(f, operands), line, dtype, nodes)
+    split = _split(f, operands, Sweep(nodes, rows, pulled=rows, block=size))
     if split is None:
-        return _fixed(f, path, operands, rule, sweep.block)
-    end, pullback = jax.vjp(split.prefix, operands.x)
-    start = split.prefix(operands.baseline)
-
-    def line(t):
-        t = varying(t, (start, end))
-        leaf = lambda a, b: paths.straight(a, b, t.astype(a.dtype))
-        return jax.tree.map(leaf, end, start)
+        return _fixed(partial(f, operands), line, operands, rule, size)
+    hoisted = _ends(split, operands)
 
     def pull(sums):
-        lead = sums[0].shape[: sums[0].ndim - end[0].ndim]
-        rows = [s.reshape(-1, *z.shape) for s, z in zip(sums, end, strict=True)]
-        (pulled,) = in_loop_layout(jax.vmap(pullback))(tuple(rows))
+        lead = sums[0].shape[: sums[0].ndim - hoisted.end[0].ndim]
+        pulled = _pulled(split, operands, sums, hoisted.end)
         split_rows = lambda a: a.reshape(*lead, *a.shape[1:])
-        zero, one = (jnp.full((), a, dtype) for a in range(2))
-        _, velocity = jax.jvp(path, (zero,), (one,))  # the same at all t
-        return along(jax.tree.map(split_rows, pulled), velocity)
+        return along(jax.tree.map(split_rows, pulled), _velocity(path, operands))
 
-    return _fixed(split.suffix, line, operands, rule, chunk_size, pull)
+    return _fixed(split.suffix, partial(_line, hoisted), operands, rule, chunk_size, pull)
+
+
+class _Hoisted(NamedTuple):
+    """The operands of one example, and the frontier at both ends of its path."""
+
+    operands: Any
+    start: Any
+    end: Any
+
+
+def _split(f, operands, sweep):
+    outputs = jax.eval_shape(f, operands, operands.x).size
+    return affine_split(partial(f, operands), operands.x, sweep._replace(outputs=outputs))
+
+
+def _ends(split, operands) -> _Hoisted:
+    start, end = split.prefix(operands.baseline), split.prefix(operands.x)
+    return _Hoisted(operands, start, end)
+
+
+def _line(hoisted, t):
+    start, end = hoisted.start, hoisted.end
+    t = varying(t, (start, end))
+    leaf = lambda a, b: paths.straight(a, b, t.astype(a.dtype))
+    return jax.tree.map(leaf, end, start)
+
+
+def _pulled(split, operands, gradients, like):
+    """Gradients of the frontier, any axes in front, as those of x, one axis in front."""
+    _, pullback = jax.vjp(split.prefix, operands.x)
+    rows = [g.reshape(-1, *z.shape) for g, z in zip(gradients, like, strict=True)]
+    (pulled,) = in_loop_layout(jax.vmap(pullback))(tuple(rows))
+    return pulled
+
+
+def _velocity(path, operands):
+    """The velocity of a straight path, which is the same at all t."""
+    dtype = parameter_dtype(operands.x)
+    zero, one = (jnp.full((), a, dtype) for a in range(2))
+    return jax.jvp(partial(path, operands), (zero,), (one,))[1]
 
 
 def _fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
@@ -226,8 +254,8 @@ def chunk(f, path, dtype, nodes: int) -> int:
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
 
 
-def _adaptive(f, path, operands, rule) -> Attribution:
-    solution, score, parts = _solve(f, path, operands, rule)
+def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
+    solution, score, parts = _solve(score_at, parts_at, operands, x, rule)
     shape = score.shape
 
     def unflat(a):
@@ -253,7 +281,7 @@ def _adaptive(f, path, operands, rule) -> Attribution:
 def mesh(f, path, operands, rule, chunk_size):
     """The recipe of `adaptive_rule`: panels (capacity, 2) and how many are in use."""
     del chunk_size
-    solution, _, _ = _solve(f, path, operands, rule)
+    solution, _, _ = _solve(*_profile(f, path), operands, operands.x, rule)
     # Panels that were cut leave a row of zeros: the others to the front, in order.
     lo, hi = solution.mesh.T
     used = hi > lo
@@ -261,20 +289,54 @@ def mesh(f, path, operands, rule, chunk_size):
     return solution.mesh[order], used.sum(dtype=jnp.int32)
 
 
-def _solve(f, path, operands, rule):
+def _profile(f, path):
+    """The score at t, and with it the contributions: functions of (operands, t)."""
+
+    def parts_at(o, t):
+        return integrand(partial(f, o), partial(path, o), t)
+
+    return lambda o, t: f(o, path(o, t)), parts_at
+
+
+def _straight_profile(f, path, operands):
+    """The same, and its operands, with an affine prefix evaluated once where it pays.
+
+    Gradients are pulled back node by node, not once after summing: the indicators of a
+    panel need what each feature contributes at each node, not only its sums.
+    """
+    sweep = Sweep(evaluations=adaptive.NODES, rows=1, pulled=adaptive.NODES)
+    split = _split(f, operands, sweep)
+    if split is None:
+        return *_profile(f, path), operands
+
+    def parts_at(hoisted, t):
+        o = hoisted.operands
+        split, point = cast(Split, _split(f, o, sweep)), _line(hoisted, t)
+        score, frontier = gradients(split.suffix, point)
+        pulled = _pulled(split, o, frontier, point)
+        shaped = lambda g: g.reshape(*score.shape, *g.shape[1:])
+        return score, along(jax.tree.map(shaped, pulled), _velocity(path, o))
+
+    def score_at(hoisted, t):
+        split = cast(Split, _split(f, hoisted.operands, sweep))  # as above, in this trace
+        return split.suffix(_line(hoisted, t))
+
+    return score_at, parts_at, _ends(split, operands)
+
+
+def _solve(score_at, parts_at, operands, x, rule):
     """The solution with flat outputs and features, and the shapes to restore them."""
-    dtype = parameter_dtype(operands.x)
-    at = lambda o, t: integrand(partial(f, o), partial(path, o), t)
-    score, parts = jax.eval_shape(at, operands, jnp.zeros((), dtype))
+    dtype = parameter_dtype(x)
+    score, parts = jax.eval_shape(parts_at, operands, jnp.zeros((), dtype))
     sizes = [a.size // max(score.size, 1) for a in jax.tree.leaves(parts)]
 
     def contributions(o, t):
-        score, parts = at(o, t)
+        score, parts = parts_at(o, t)
         rows = [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)]
         return score.ravel(), jnp.concatenate(rows, 1)
 
-    shape = (score.size, sum(sizes), dtype, _unit(operands.x, score.dtype))
-    scores = lambda o, t: f(o, path(o, t)).ravel()
+    shape = (score.size, sum(sizes), dtype, _unit(x, score.dtype))
+    scores = lambda o, t: score_at(o, t).ravel()
     return adaptive.solve((scores, contributions), operands, rule, shape), score, parts
 
 

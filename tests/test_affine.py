@@ -14,11 +14,11 @@ import pytest
 from jax.extend import core
 
 import igjax
-from igjax._affine import GAIN, Sweep, affine_split
+from igjax._affine import GAIN, Sweep, _jaxprs, affine_split
 from igjax.models import CNN, MLP, SequenceLSTM, SequenceTransformer
 from tests.registry import together
 
-SWEEP = Sweep(evaluations=50, rows=6, block=10)
+SWEEP = Sweep(evaluations=50, rows=6, pulled=6, block=10)
 RULE = igjax.rules.gauss_legendre(20)
 
 
@@ -282,7 +282,7 @@ def test_where_it_does_not_pay_there_is_no_split(name):
 
 def test_a_product_pays_only_if_it_is_taken_often_enough():
     f = lambda x: jnp.tanh(normal(200, 200) @ x).sum()
-    sweep = lambda n: Sweep(evaluations=n, rows=6, block=n)
+    sweep = lambda n: Sweep(evaluations=n, rows=6, pulled=6, block=n)
     assert affine_split(f, normal(200), sweep(50)) is not None
     assert affine_split(f, normal(200), sweep(3)) is None  # 8 products for 6
 
@@ -502,6 +502,42 @@ def test_the_closed_form_of_a_quadratic():
     np.testing.assert_allclose(result.values, want, atol=1e-12)
     np.testing.assert_allclose(result.error, 0, atol=1e-12)
     np.testing.assert_allclose(result.delta, 0, atol=1e-11)
+
+
+def products_in_loops(attribute, *args):
+    """How often a loop multiplies by the weights of the first layer."""
+    weights, count = jnp.shape(ARGS[2][0]), 0
+
+    def visit(jaxpr, inside):
+        nonlocal count
+        for eqn in jaxpr.eqns:
+            product = inside and eqn.primitive is core.primitives.dot_general_p
+            shapes = [v.aval.shape for v in eqn.invars]
+            count += product and weights in [tuple(sorted(s)[::-1]) for s in shapes]
+            for body in (b for p in eqn.params.values() for b in _jaxprs(p)):
+                visit(body, inside or eqn.primitive.name in ("while", "scan"))
+
+    visit(jax.make_jaxpr(attribute)(*args).jaxpr, False)
+    return count
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_adaptive_rule_has_the_same_mesh(method):
+    transform, _ = METHODS[method]
+    steep = lambda x, p: 5 * jnp.tanh(3 * jnp.tanh(x @ p[0]) @ p[1])
+    f = {"gradients": lambda x, p: steep(x, p)[0], "jacobian": steep}[method]
+    rule = igjax.rules.adaptive(1e-6)
+    hoisted = transform(f, rule=rule)
+    plain = transform(f, rule=rule, path=path)
+    # Backward, and a forward one whose result is not used: dead code for XLA.
+    assert products_in_loops(hoisted, *ARGS) == 2
+    assert products_in_loops(plain, *ARGS) == 3
+    batch = lambda attribute: jax.vmap(attribute, (0, None, None))
+    xs = jnp.stack([ARGS[0], 2 * ARGS[0], -ARGS[0]])
+    both = [lambda a=a: batch(a)(xs, *ARGS[1:]) for a in (hoisted, plain)]
+    got, want = together(*both)
+    assert (got.evaluations > 15).any()
+    same(got, want, 1e-12)
 
 
 def test_features_that_do_not_move_or_do_not_count_get_zero():
