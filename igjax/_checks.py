@@ -23,8 +23,9 @@ def inputs(caller: str, x, baseline) -> None:
     if not leaves:
         raise ValueError(f"{caller}: x must hold at least one array, got {x!r}.")
     for path, leaf in leaves:
-        _floating(caller, "x" + jax.tree_util.keystr(path), leaf)
-        _sized(caller, "x" + jax.tree_util.keystr(path), np.shape(leaf))
+        name = "x" + jax.tree_util.keystr(path)
+        _floating(caller, name, leaf)
+        _sized(caller, name, np.shape(leaf))
     baselines, found = jax.tree.flatten(baseline)
     if found != structure:
         raise ValueError(

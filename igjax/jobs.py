@@ -10,13 +10,13 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from igjax.attribution import Attribution
@@ -176,9 +176,7 @@ def _digest(batch) -> str:
     """A hash of all leaves of a batch: their places, dtypes, shapes and bytes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
-            leaf.dtype, jax.dtypes.prng_key
-        ):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         a = np.asarray(leaf)
         # Of other objects only the type is the same in the next process.
@@ -215,7 +213,7 @@ def _owner(directory: Path):
     except OSError:
         return lock
     lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
     lock.flush()
     for half in directory.glob(".batch_*.part"):
         half.unlink()
