@@ -13,7 +13,7 @@ import sys
 import time
 
 BAR_SECONDS = 0.2
-HEAVY = ("flax", "matplotlib", "optax", "torch", "scipy")
+HEAVY = ("flax", "matplotlib", "optax", "torch", "scipy", "tqdm")
 STATEMENTS = {"jax": "import jax", "jax + igjax": "import jax; import igjax"}
 
 

@@ -6,6 +6,7 @@ Every message names the function, the leaf, what must hold, what was got, what t
 import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,13 +16,16 @@ def inputs(caller: str, x, baseline) -> None:
 
     Raises:
         TypeError: if a leaf of x is no floating or complex array.
-        ValueError: if the baseline does not have the structure and shapes of x.
+        ValueError: if the baseline does not have the structure and shapes of x, or a
+            size of x is symbolic.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(x)
     if not leaves:
         raise ValueError(f"{caller}: x must hold at least one array, got {x!r}.")
     for path, leaf in leaves:
-        _floating(caller, "x" + jax.tree_util.keystr(path), leaf)
+        name = "x" + jax.tree_util.keystr(path)
+        _floating(caller, name, leaf)
+        _sized(caller, name, np.shape(leaf))
     baselines, found = jax.tree.flatten(baseline)
     if found != structure:
         raise ValueError(
@@ -51,6 +55,15 @@ def _floating(caller: str, name: str, leaf) -> None:
             f"{list(np.shape(leaf))}. Cast pixels and counts with .astype('float32'); "
             "labels and token ids go in *args; to attribute to token ids, embed them: "
             "igjax.from_embedding."
+        )
+
+
+def _sized(caller: str, name: str, shape) -> None:
+    if any(jax.export.is_symbolic_dim(size) for size in shape):
+        raise ValueError(
+            f"{caller}: the sizes of {name} must be known, got shape {shape}: the program "
+            "is chosen by them. Export one function for each size, or pad the examples; "
+            "the batch axis, outside of jax.vmap, may be symbolic."
         )
 
 

@@ -4,10 +4,13 @@ One type whatever the rule, so that code that reads a result never asks how it w
 Numerical trouble is data in here, never an exception: `status` says what happened.
 """
 
+import contextlib
 import dataclasses
 import enum
+import json
 
 import jax
+import jax.export
 import numpy as np
 from jax.core import Tracer
 
@@ -54,6 +57,13 @@ class Attribution:
     All fields are arrays (or pytrees of them), so a result passes through `jit`, `vmap`
     and `shard_map`; a batch of results is one `Attribution` with a leading axis.
 
+    An attribution can be served without the code of its model: `jax.export` makes one
+    file of f, its weights and the rule. Reading it takes jax, and igjax for this class;
+    return `vars(attribute(...))`, a dict, and jax is enough. The size of a batch may be
+    symbolic: with a fixed rule under `vmap`; with the adaptive rule, whose queue of
+    panels is as long as the batch, by `jax.lax.map(lambda x: attribute(x, ...), xs)`. The
+    sizes of one example must be known.
+
     Attributes:
         values: pytree like x, real, float32 or wider: the attribution of each feature,
             in units of the score. For a Jacobian the output's axes come first.
@@ -68,10 +78,19 @@ class Attribution:
         status: int32, a `Status`.
 
     Example:
-        >>> import igjax, jax.numpy as jnp
+        >>> import igjax, jax, jax.numpy as jnp
         >>> igjax.integrated_gradients(jnp.sum)(jnp.ones(2), 0.0)
         Attribution(values=float32[2], score=2, baseline_score=0, delta=...,
             evaluations=15, status=0)
+
+        Served; the process that reads the file needs no code of the model:
+
+        >>> rule = igjax.rules.gauss_legendre(8)
+        >>> attribute = igjax.integrated_gradients(jnp.prod, rule=rule)
+        >>> x = jnp.array([2.0, 3.0])
+        >>> file = jax.export.export(jax.jit(attribute))(x, 0.0).serialize()
+        >>> jax.export.deserialize(file).call(x, 0.0).values.round(4)
+        Array([3., 3.], dtype=float32)
     """
 
     values: object
@@ -123,6 +142,32 @@ class Attribution:
         rest = ("score", "baseline_score", "delta", "evaluations", "status")
         shown = ", ".join(f"{name}={_short(getattr(self, name))}" for name in rest)
         return f"Attribution(values={text}, {shown})"
+
+
+def _fields(aux=()) -> bytes:
+    """The names of the fields, written with an exported function."""
+    del aux
+    return json.dumps([field.name for field in dataclasses.fields(Attribution)]).encode()
+
+
+def _as_exported(fields: bytes):
+    if bytes(fields) != _fields():
+        raise ValueError(
+            f"Attribution: the exported function must return the fields {_fields()!r}, "
+            f"got {bytes(fields)!r}. Load it with the igjax that exported it, or export "
+            "it anew."
+        )
+    return ()
+
+
+# Importing jax has imported jax.export. A reloaded module keeps the first registration.
+with contextlib.suppress(ValueError):
+    jax.export.register_pytree_node_serialization(
+        Attribution,
+        serialized_name="igjax.Attribution",
+        serialize_auxdata=_fields,
+        deserialize_auxdata=_as_exported,
+    )
 
 
 def _short(a) -> str:

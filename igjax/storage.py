@@ -4,6 +4,7 @@ The arrays keep their dtypes, the pytree of the values its structure, and beside
 stands what made them: versions, rule, device and whatever the caller adds.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -168,3 +169,14 @@ def _write(file: Path, arrays: dict) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _sync(file.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Makes a new name in a folder survive a loss of power, where that is possible."""
+    with contextlib.suppress(OSError):  # some systems and file systems cannot
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

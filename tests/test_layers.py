@@ -26,6 +26,7 @@ ORDER = [
     "integrated",
     "bridges",
     "storage",
+    "jobs",
     "diagnostics",
     "__init__",
     "models",

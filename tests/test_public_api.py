@@ -114,7 +114,8 @@ def test_the_package_is_typed():
 
 
 def test_importing_igjax_imports_no_optional_package():
-    optional = {"flax", "matplotlib", "optax", "equinox", "haiku", "pandas", "scipy"}
+    optional = {"flax", "matplotlib", "optax", "tqdm"}
+    optional |= {"equinox", "haiku", "pandas", "scipy"}
     # scipy comes with jax, so it counts only if jax alone does not import it.
     code = f"""
 import sys
