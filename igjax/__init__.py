@@ -20,6 +20,18 @@ from igjax.integrated import (
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )
+from igjax.layers import (
+    Cut as Cut,
+    cut as cut,
+    grad_cam as grad_cam,
+    internal_influence as internal_influence,
+    layer_activation as layer_activation,
+    layer_conductance as layer_conductance,
+    layer_gradient_x_activation as layer_gradient_x_activation,
+    layer_integrated_gradients as layer_integrated_gradients,
+    layer_names as layer_names,
+    neuron_conductance as neuron_conductance,
+)
 from igjax.storage import Saved as Saved, load as load, save as save
 
 __version__ = version("igjax")
