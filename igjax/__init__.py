@@ -20,6 +20,13 @@ from igjax.integrated import (
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )
+from igjax.interactions import (
+    TopInteractions as TopInteractions,
+    group_interactions as group_interactions,
+    integrated_hessian_product as integrated_hessian_product,
+    integrated_hessians as integrated_hessians,
+    top_interactions as top_interactions,
+)
 from igjax.layers import (
     Cut as Cut,
     cut as cut,

@@ -26,6 +26,7 @@ ORDER = [
     "adaptive",
     "integrated",
     "layers",
+    "interactions",
     "bridges",
     "storage",
     "diagnostics",
