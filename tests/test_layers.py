@@ -27,6 +27,8 @@ ORDER = [
     "integrated",
     "layers",
     "interactions",
+    "guided",
+    "shapley",
     "bridges",
     "storage",
     "diagnostics",
