@@ -46,8 +46,7 @@ def _tag(call, inputs, keywords, context):
 
 def names(f, x) -> tuple[str, ...]:
     """The names of the values at which f can be cut, in the order of their making."""
-    found = _found(jax.make_jaxpr(lambda x: f(x))(x).jaxpr)
-    return tuple(dict.fromkeys(_shown(name) for name, inside in found if not inside))
+    return _open(_places(jax.make_jaxpr(lambda x: f(x))(x).jaxpr))
 
 
 def values(caller: str, f, x, layers) -> list:
@@ -138,23 +137,31 @@ def _found(jaxpr, inside: str = ""):
                 yield from _found(body, shut)
 
 
-def _shown(name: str) -> str:
-    return name.removeprefix(_MODULE)
+def _places(jaxpr) -> dict[str, set]:
+    """What each name is shut in, in the order in which names are first met."""
+    places: dict[str, set] = {}
+    for name, inside in _found(jaxpr):
+        places.setdefault(name, set()).add(inside)
+    return places
+
+
+def _open(places) -> tuple[str, ...]:
+    """The names that are shut in nothing, as they are shown."""
+    names = [name for name, inside in places.items() if inside == {""}]
+    return tuple(dict.fromkeys(name.removeprefix(_MODULE) for name in names))
 
 
 def _resolve(caller: str, jaxpr, layer: str) -> str:
     """The name as it stands in the jaxpr."""
-    places: dict[str, set] = {}
-    for name, inside in _found(jaxpr):
-        places.setdefault(name, set()).add(inside)
+    places = _places(jaxpr)
     there = [name for name in (layer, _MODULE + layer) if name in places]
     if not there:
-        known = sorted({_shown(n) for n, inside in places.items() if inside == {""}})
         raise ValueError(
             f"{caller}: f must compute a value named {layer!r}; the names there are: "
-            f"{known}. Tag it: jax.ad_checkpoint.checkpoint_name(value, {layer!r}). "
-            "Flax linen modules are named by their paths, unless a jitted function "
-            "that was called before holds them: pass it without jax.jit."
+            f"{list(_open(places))}. Tag it: "
+            f"jax.ad_checkpoint.checkpoint_name(value, {layer!r}). "
+            "Flax linen modules are named by their paths, unless a jitted function that was "
+            "called before holds them: pass it without jax.jit."
         )
     shut = sorted(places[there[0]] - {""})
     if shut:
