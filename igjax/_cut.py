@@ -160,8 +160,8 @@ def _resolve(caller: str, jaxpr, layer: str) -> str:
             f"{caller}: f must compute a value named {layer!r}; the names there are: "
             f"{list(_open(places))}. Tag it: "
             f"jax.ad_checkpoint.checkpoint_name(value, {layer!r}). "
-            "Flax linen modules are named by their paths, unless a jitted function that was "
-            "called before holds them: pass it without jax.jit."
+            "Flax linen modules are named by their paths, unless a jitted function that "
+            "was called before holds them: pass it without jax.jit."
         )
     shut = sorted(places[there[0]] - {""})
     if shut:
