@@ -15,12 +15,33 @@ from igjax.bridges import (
     select as select,
     single as single,
 )
+from igjax.guided import guided_integrated_gradients as guided_integrated_gradients
 from igjax.integrated import (
     adaptive_rule as adaptive_rule,
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )
+from igjax.interactions import (
+    TopInteractions as TopInteractions,
+    group_interactions as group_interactions,
+    integrated_hessian_product as integrated_hessian_product,
+    integrated_hessians as integrated_hessians,
+    top_interactions as top_interactions,
+)
 from igjax.jobs import attribute_batches as attribute_batches
+from igjax.layers import (
+    Cut as Cut,
+    cut as cut,
+    grad_cam as grad_cam,
+    internal_influence as internal_influence,
+    layer_activation as layer_activation,
+    layer_conductance as layer_conductance,
+    layer_gradient_x_activation as layer_gradient_x_activation,
+    layer_integrated_gradients as layer_integrated_gradients,
+    layer_names as layer_names,
+    neuron_conductance as neuron_conductance,
+)
+from igjax.shapley import shapley_shubik as shapley_shubik
 from igjax.storage import Saved as Saved, load as load, save as save
 
 __version__ = version("igjax")

@@ -128,7 +128,7 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
 
     @jax.jit
     def run(constants, operands):
-        constants, operands = varying((constants, operands), (constants, operands))
+        operands = varying(operands, (constants, operands))
         x, baseline, given, rule = operands
         bound = Operands(*_fit(x, baseline), given, *constants)
         return recipe(f, along, bound, rule, chunk_size)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from igjax._tree import cast_like, strong
 
-__all__ = ["polyline", "straight"]
+__all__ = ["blur", "latent", "polyline", "pushforward", "staircase", "straight"]
 
 
 def straight(x, baseline, t):
@@ -83,10 +84,185 @@ def polyline(*waypoints) -> Callable:
     return path
 
 
+def staircase(turns, steps: int) -> Callable:
+    r"""The path that moves features one after the other, each when its turn comes.
+
+    At step k of `steps`, of equal times, the features with turn k go from the baseline to
+    x, the others stand still. Complete: each step gets what f gains in it. Use it where
+    features come in an order of their own (time, causes, lines of a form). Who comes
+    first matters; the mean over all orders is `igjax.shapley_shubik`. Integrate it with
+    whole panels, `rules.composite(rule, steps)`, or adaptively.
+
+    Args:
+        turns: pytree like x of integers in [0, steps); those with the same turn move
+            together, as along a straight line.
+        steps: the number of turns.
+
+    Returns:
+        A path of `steps` legs.
+
+    Raises:
+        ValueError: if steps is less than 1, or while tracing, if turns are not like x.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> path = igjax.paths.staircase(jnp.array([1, 0]), 2)
+        >>> path(jnp.array([1.0, 1.0]), jnp.zeros(2), 0.75)
+        Array([0.5, 1. ], dtype=float32)
+
+    References:
+        Sundararajan, Najmi, "The Many Shapley Values for Model Explanation", ICML 2020.
+    """
+    if steps < 1:
+        raise ValueError(f"paths.staircase: steps must be at least 1, got {steps}.")
+
+    def path(x, baseline, t):
+        _check_like("staircase: turns", x, turns)
+
+        def leaf(turn, x, baseline):
+            return straight(x, baseline, jnp.clip(t * steps - turn, 0, 1))
+
+        return jax.tree.map(leaf, turns, x, baseline)
+
+    return path
+
+
+def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
+    r"""The path of Blur Integrated Gradients: from a blurred image to the image.
+
+    $$\gamma(t) = G_{\sigma(t)} * x, \qquad
+      \sigma(t) = \sinh\bigl((1 - t) \operatorname{asinh} \sigma_{\max}\bigr)$$
+
+    Use it for images where no baseline is neutral: details come in from coarse to fine.
+    There is no baseline (what is passed is ignored, 0.0 will do), and the values add up
+    to f(x) - f(x blurred by max_sigma). The blur is diffusion on the grid of pixels: a
+    Gaussian of standard deviation sigma that is exact, positive and smooth in sigma down
+    to 0, mirrored at the borders. Its speed gives each octave of sigma the same time.
+
+    Args:
+        max_sigma: standard deviation at the start, in pixels, positive.
+        axes: the axes of height and width in each leaf of x.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if max_sigma is not positive.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> spot = jnp.zeros((5, 5)).at[2, 2].set(1.0)
+        >>> path = igjax.paths.blur(2.0)
+        >>> [round(float(path(spot, 0.0, t)[2, 2]), 3) for t in (0.0, 0.5, 1.0)]
+        [0.051, 0.35, 1.0]
+
+    References:
+        Xu, Venugopalan, Sundararajan, "Attribution in Scale and Space", CVPR 2020.
+        Lindeberg, "Scale-Space for Discrete Signals", PAMI 1990.
+    """
+    if not max_sigma > 0:
+        raise ValueError(f"paths.blur: max_sigma must be positive, got {max_sigma}.")
+
+    def path(x, baseline, t):
+        del baseline
+        sigma = jnp.sinh((1 - t) * np.arcsinh(max_sigma))
+
+        def leaf(a):
+            for axis in axes:
+                a = _diffused(a, sigma.astype(a.dtype) ** 2, axis)
+            return a
+
+        return jax.tree.map(leaf, x)
+
+    return path
+
+
+def _diffused(a, variance, axis: int):
+    """Diffusion along an axis: each cosine, an eigenvector, decays at its own rate."""
+    n = a.shape[axis]
+    angles = np.pi * np.arange(n) / n
+    cosines = np.cos(angles[:, None] * (np.arange(n) + 0.5)) * np.sqrt(2 / n)
+    cosines[0] /= np.sqrt(2)
+    cosines = jnp.asarray(cosines, a.dtype)
+    # What is taken away, so that nothing is rounded where nothing is blurred.
+    lost = jnp.expm1(variance * jnp.asarray(np.cos(angles) - 1, a.dtype))
+    rows = jnp.moveaxis(a, axis, 0).reshape(n, -1)
+    spectrum = jnp.matmul(cosines, rows, precision="highest")
+    change = jnp.matmul(cosines.T, lost[:, None] * spectrum, precision="highest")
+    moved = jnp.moveaxis(a, axis, 0)
+    return jnp.moveaxis(moved + change.reshape(moved.shape), 0, axis)
+
+
+def pushforward(g, path=straight) -> Callable:
+    """The image of a path: `g(path(x, baseline, t))`.
+
+    Use it to keep the points between where they make sense, by a g that maps points like
+    x to points like x: a projection onto the sphere, a clip, a denoiser. The values add
+    up to f(g(x)) - f(g(baseline)), along a path from the baseline to x; that is complete
+    for x and the baseline themselves where g leaves them as they are.
+
+    Args:
+        g: `g(point) -> point`, differentiable by JAX.
+        path: the path to map.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> path = igjax.paths.pushforward(lambda x: x / jnp.linalg.norm(x))
+        >>> path(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 0.5).round(3)
+        Array([0.707, 0.707], dtype=float32)
+    """
+    return lambda x, baseline, t: g(path(x, baseline, t))
+
+
+def latent(encode, decode, path=straight) -> Callable:
+    r"""A path through the latent space of an autoencoder, from the baseline to x.
+
+    $$\gamma(t) = D(z(t)) + r(t)$$
+
+    where z leads from E(baseline) to E(x), and r, straight, from what the decoder misses
+    at the baseline to what it misses at x: so the path starts and ends exactly where it
+    should, and is complete, however well the decoder does. Use it where straight lines
+    leave the data: the points between are decoded, not averaged.
+
+    Args:
+        encode: `encode(point) -> z`, a pytree.
+        decode: `decode(z) -> point`, like x.
+        path: the path of z.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> path = igjax.paths.latent(jnp.log, jnp.exp)
+        >>> path(jnp.array([4.0]), jnp.array([1.0]), 0.5).round(3)
+        Array([2.], dtype=float32)
+
+    References:
+        Jha et al., "Enhanced Integrated Gradients", Genome Biology 2020.
+    """
+
+    def latent_path(x, baseline, t):
+        ends = encode(x), encode(baseline)
+        missed = [
+            jax.tree.map(jnp.subtract, point, decode(z))
+            for point, z in zip((x, baseline), ends, strict=True)
+        ]
+        decoded = decode(path(*ends, t))
+        return jax.tree.map(jnp.add, decoded, straight(missed[0], missed[1], t))
+
+    return latent_path
+
+
 def _like(x, waypoint):
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (x, waypoint)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"paths.polyline: a waypoint must be like x, {shapes[0]}, got {shapes[1]}."
-        )
+    _check_like("polyline: a waypoint", x, waypoint)
     return cast_like(strong(waypoint), x)
+
+
+def _check_like(what: str, x, given) -> None:
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (x, given)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"paths.{what} must be like x, {shapes[0]}, got {shapes[1]}.")

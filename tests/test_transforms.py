@@ -139,8 +139,10 @@ def test_shard_map_is_a_loop():
 import jax, jax.numpy as jnp, igjax
 from jax.sharding import PartitionSpec as P
 mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+held = jnp.ones(3)  # f and the path may hold arrays of their own
 attribute = igjax.integrated_gradients(
-    lambda x, w: (w * x**2).sum(), rule=igjax.rules.gauss_legendre(3))
+    lambda x, w: (held * w * x**2).sum(), rule=igjax.rules.gauss_legendre(3),
+    path=lambda x, b, t: b + t * held * (x - b))
 w = jnp.array([1.0, 2.0, 3.0])
 x = jnp.arange(24.0).reshape(8, 3)
 batched = jax.vmap(attribute, (0, None, None))

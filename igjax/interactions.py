@@ -1,0 +1,418 @@
+r"""Integrated Hessians: how much of an attribution two features owe to each other.
+
+$$\Gamma_{ij} = \Delta_i \Delta_j \int_0^1\!\!\int_0^1 ab\,
+    \frac{\partial^2 f}{\partial x_i \partial x_j}(x' + ab\,\Delta)\,da\,db
+    + [i = j]\,\Delta_i \int_0^1\!\!\int_0^1
+    \frac{\partial f}{\partial x_i}(x' + ab\,\Delta)\,da\,db$$
+
+with $\Delta = x - x'$: Integrated Gradients of Integrated Gradients. The integrands depend
+on s = ab only, whose density on [0, 1] is -ln s. So one Gauss rule for that weight does,
+with k nodes where a grid takes k squared, exact for polynomials f of degree up to 2k.
+
+Nothing here builds a Hessian. A weighted sum of rows is one Hessian-vector product a node
+(a jvp of the gradient); the full matrix is one such sum for each feature.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.polynomial import legendre
+
+from igjax import _compiled, paths
+from igjax._tree import parameter_dtype, strong, varying, wide
+from igjax.attribution import Attribution, Status
+
+__all__ = [
+    "TopInteractions",
+    "group_interactions",
+    "integrated_hessian_product",
+    "integrated_hessians",
+    "top_interactions",
+]
+
+SIDE_BY_SIDE = 16  # directions taken together
+
+
+def integrated_hessians(f, *, nodes: int = 16, chunk_size=None) -> Callable:
+    r"""The matrix of all pairwise interactions: Integrated Hessians.
+
+    The matrix is symmetric, and its rows add up to Integrated Gradients: off the diagonal
+    stands what two features do together, on it what one does alone. Use it for tables of
+    up to some hundreds of features; `group_interactions`, `top_interactions` and
+    `integrated_hessian_product` never hold the matrix.
+
+    f must be smooth: second derivatives do not see the kinks of ReLU (replace it by
+    softplus or GELU). `delta` shows what is missed.
+
+    Args:
+        f: `f(x, *args) -> scalar`, as in `integrated_gradients`; x is real.
+        nodes: the number of points on the path; exact for polynomials f of degree up to
+            twice that.
+        chunk_size: how many rows are computed side by side; None is 16.
+
+    Returns:
+        `attribute(x, baseline, *args) -> Attribution`, whose values are a pytree like x
+        of pytrees like x, as those of `jax.hessian`: `values[i][j]` has the axes of leaf
+        i, then those of leaf j. Its sum is f(x) - f(baseline), up to `delta`.
+
+    Raises:
+        TypeError: as `integrated_gradients`, and if x is complex.
+        ValueError: as `integrated_gradients`, and if nodes or chunk_size is less than 1.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> attribute = igjax.integrated_hessians(lambda x: x[0] * x[1] + x[1] ** 2)
+        >>> attribute(jnp.array([2.0, 4.0]), jnp.zeros(2)).values.round(3)
+        Array([[ 2.,  2.],
+               [ 2., 18.]], dtype=float32)
+
+    References:
+        Janizek, Sturmfels, Lee, "Explaining Explanations: Axiomatic Feature Interactions
+        for Deep Networks", JMLR 2021.
+    """
+    return _method("integrated_hessians", _dense, f, nodes, chunk_size)
+
+
+def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
+    r"""The interactions of each feature with a weighted sum of features.
+
+    $$(\Gamma v)_i = \sum_j \Gamma_{ij} v_j$$
+
+    with one Hessian-vector product for each node. Weights that are 1 at one feature give
+    its row; at a group, the interactions with the group; all ones, Integrated Gradients.
+    A block of rows is a `jax.vmap` over the weights.
+
+    Args:
+        f: as in `integrated_hessians`.
+        nodes: as in `integrated_hessians`.
+
+    Returns:
+        `attribute(x, baseline, weights, *args) -> Attribution`, whose values are like x;
+        weights is a pytree like x. `delta` is taken against f(x) - f(baseline), and so is
+        small for weights of ones only.
+
+    Raises:
+        TypeError: as `integrated_hessians`.
+        ValueError: as `integrated_hessians`, and if the weights are not like x.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> f = lambda x: x[0] * x[1] + x[1] ** 2
+        >>> row = igjax.integrated_hessian_product(f)
+        >>> row(jnp.array([2.0, 4.0]), jnp.zeros(2), jnp.array([0.0, 1.0])).values.round(3)
+        Array([ 2., 18.], dtype=float32)
+    """
+    caller = "integrated_hessian_product"
+    rule = _log_rule(caller, nodes)
+
+    def attribute(x, baseline, weights, /, *args):
+        shapes = [jax.tree.map(np.shape, tree) for tree in (x, weights)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{caller}: weights must be like x, {shapes[0]}, got {shapes[1]}. For "
+                "several, jax.vmap(attribute, in_axes=(None, None, 0))."
+            )
+        sweep = rule._replace(directions=strong(weights))
+        return _attribution(caller, _product, f, sweep, None)(x, baseline, *args)
+
+    return attribute
+
+
+def group_interactions(f, groups, count: int, *, nodes: int = 16, chunk_size=None):
+    r"""Interactions between groups of features: regions, words, columns of one variable.
+
+    $$\Gamma_{GH} = \sum_{i \in G} \sum_{j \in H} \Gamma_{ij}$$
+
+    Args:
+        f: as in `integrated_hessians`.
+        groups: pytree like x of integers in [0, count): the group of each feature.
+            Features with another number, -1 say, are in none.
+        count: the number of groups.
+        nodes: as in `integrated_hessians`.
+        chunk_size: how many groups are computed side by side; None is 16.
+
+    Returns:
+        `attribute(x, baseline, *args) -> Attribution`, whose values have shape
+        (count, count).
+
+    Raises:
+        TypeError: as `integrated_hessians`, and if the groups are no integers.
+        ValueError: as `integrated_hessians`, and if the groups are not like x.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> f = lambda x: x[0] * x[1] * x[2]
+        >>> attribute = igjax.group_interactions(f, jnp.array([0, 0, 1]), 2)
+        >>> attribute(jnp.full(3, 3.0), jnp.zeros(3)).values.round()
+        Array([[12.,  6.],
+               [ 6.,  3.]], dtype=float32)
+    """
+    caller = "group_interactions"
+    _check_count(caller, "count", count)
+    groups = jax.tree.map(jnp.asarray, groups)
+    kinds = {str(g.dtype) for g in jax.tree.leaves(groups)}
+    if not all(jnp.issubdtype(kind, jnp.integer) for kind in kinds):
+        raise TypeError(f"{caller}: groups must be integers, got {sorted(kinds)}.")
+    rule = _log_rule(caller, nodes)._replace(directions=groups)
+    inner = _attribution(caller, _grouped(count), f, rule, chunk_size)
+
+    def attribute(x, baseline, /, *args):
+        shapes = [jax.tree.map(np.shape, tree) for tree in (x, groups)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{caller}: groups must be like x, {shapes[0]}, got {shapes[1]}."
+            )
+        return inner(x, baseline, *args)
+
+    return attribute
+
+
+class TopInteractions(NamedTuple):
+    """Interactions among the features with the largest attributions.
+
+    Attributes:
+        features: shape (k,), where they stand among the raveled leaves of x, the largest
+            attribution first.
+        attribution: an `Attribution`, whose values have shape (k, k).
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> attribute = igjax.top_interactions(lambda x: x[0] + x[1] * x[2], 2)
+        >>> top = attribute(jnp.array([0.1, 2.0, 3.0]), jnp.zeros(3))
+        >>> sorted(top.features.tolist())
+        [1, 2]
+    """
+
+    features: jax.Array
+    attribution: Attribution
+
+
+def top_interactions(f, k: int, *, nodes: int = 16, chunk_size=None) -> Callable:
+    """Interactions among the k features that Integrated Gradients finds most important.
+
+    Use it where x is too large for the matrix: it takes k + 1 Hessian-vector products a
+    node. The features are those with the largest absolute row sums.
+
+    Args:
+        f: as in `integrated_hessians`.
+        k: how many features.
+        nodes: as in `integrated_hessians`.
+        chunk_size: how many rows are computed side by side; None is 16.
+
+    Returns:
+        `attribute(x, baseline, *args) -> TopInteractions(features, attribution)`.
+
+    Raises:
+        TypeError: as `integrated_hessians`.
+        ValueError: as `integrated_hessians`, and if x has less than k features.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> attribute = igjax.top_interactions(lambda x: x[0] + x[1] * x[2], 2)
+        >>> top = attribute(jnp.array([0.1, 4.0, 3.0]), jnp.zeros(3))
+        >>> top.attribution.values.round()
+        Array([[3., 3.],
+               [3., 3.]], dtype=float32)
+    """
+    _check_count("top_interactions", "k", k)
+    return _method("top_interactions", _top(k), f, nodes, chunk_size)
+
+
+def _method(caller, recipe, f, nodes, chunk_size):
+    return _attribution(caller, recipe, f, _log_rule(caller, nodes), chunk_size)
+
+
+def _attribution(caller, recipe, f, rule, chunk_size):
+    return _compiled.attribution(
+        caller, recipe, f, paths.straight, rule, chunk_size, scalar=True
+    )
+
+
+# The rule.
+
+
+class _LogRule(NamedTuple):
+    """A Gauss rule for the weight -ln s on [0, 1], and what it is applied to."""
+
+    nodes: Any
+    weights: Any
+    error_weights: Any
+    directions: Any = None
+
+
+def _log_rule(caller: str, n: int) -> _LogRule:
+    _check_count(caller, "nodes", n)
+    return _LogRule(*_log_table(n))
+
+
+@functools.lru_cache
+def _log_table(n: int):
+    """Nodes, weights and null rules, from the product rule that the weight stands for.
+
+    The points a b of two Gauss rules with the products of their weights integrate -ln s
+    times a polynomial of degree 2n + 1 exactly. A QR decomposition of Legendre's
+    polynomials on these points gives the orthonormal polynomials of the weight, and the
+    matrix of a multiplication by s in them has the nodes as its eigenvalues.
+    """
+    t, w = legendre.leggauss(n + 1)
+    t, w = (t + 1) / 2, w / 2
+    s, root = np.outer(t, t).ravel(), np.sqrt(np.outer(w, w).ravel())
+    basis, _ = np.linalg.qr(root[:, None] * legendre.legvander(2 * s - 1, n - 1))
+    multiply = basis.T @ (s[:, None] * basis)
+    nodes, vectors = np.linalg.eigh((multiply + multiply.T) / 2)
+    # The last two polynomials at the nodes: what they see is the tail of the integrand.
+    nulls = [vectors[k] * np.abs(vectors[0]) for k in range(max(n - 2, 1), n)]
+    signs = np.sign(vectors[0])
+    return nodes, vectors[0] ** 2, np.reshape([r * signs for r in nulls], (-1, n))
+
+
+def _check_count(caller: str, name: str, n) -> None:
+    whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
+    if not (whole and n >= 1):
+        raise ValueError(f"{caller}: {name} must be an integer of at least 1, got {n!r}.")
+
+
+# The recipes: functions of a flat point, and of directions (m, features).
+
+
+class _Flat(NamedTuple):
+    """The integral for any directions, and what is known besides."""
+
+    products: Callable  # directions (m, features) -> rows (values and nulls, m, features)
+    features: int
+    dtype: np.dtype
+    ends: tuple
+
+
+def _flat(caller: str, f, path, operands, rule, chunk_size) -> _Flat:
+    leaves, structure = jax.tree.flatten(operands.x)
+    if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in leaves):
+        raise TypeError(
+            f"{caller}: x must be real, got {[str(a.dtype) for a in leaves]}. "
+            "Pass its real and imaginary parts."
+        )
+    dtype = parameter_dtype(operands.x)
+    ravel = lambda tree: jnp.concatenate(
+        [a.ravel().astype(dtype) for a in jax.tree.leaves(tree)]
+    )
+    splits = np.cumsum([a.size for a in leaves])[:-1]
+
+    def score(flat):
+        pieces = zip(jnp.split(flat, splits), leaves, strict=True)
+        return f(operands, structure.unflatten([p.reshape(a.shape) for p, a in pieces]))
+
+    change = ravel(operands.x) - ravel(operands.baseline)
+    nodes = varying(jnp.asarray(rule.nodes, dtype), change)
+    table = jnp.concatenate([rule.weights[None], rule.error_weights]).astype(dtype)
+
+    def product(direction):
+        def add(sums, node):
+            s, weights = node
+            point = ravel(path(operands, s))
+            gradient, second = jax.jvp(jax.grad(score), (point,), (change * direction,))
+            part = change * (s * second + direction * gradient)
+            return sums + weights[:, None] * part[None], None
+
+        zeros = varying(jnp.zeros((len(table), change.size), dtype), change)
+        return jax.lax.scan(add, zeros, (nodes, table.T))[0]
+
+    def products(directions):
+        directions = varying(jnp.asarray(directions, dtype), change)
+        size = min(chunk_size or SIDE_BY_SIDE, len(directions))
+        rows = jax.lax.map(product, directions, batch_size=size)
+        return rows.swapaxes(0, 1)
+
+    ends = tuple(f(operands, a) for a in (operands.x, operands.baseline))
+    return _Flat(products, change.size, dtype, ends)
+
+
+def _result(flat: _Flat, rows, shape, count) -> Attribution:
+    """The result of sums (values and nulls, ...), brought into shape."""
+    values, nulls = rows[0], rows[1:]
+    error = jnp.sqrt((nulls**2).sum(0))
+    if not len(nulls):
+        error = jnp.full_like(values, np.inf)
+    end, start = (a.astype(wide(a.dtype)) for a in flat.ends)
+    delta = values.sum() - (end - start)
+    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
+    return Attribution(
+        values=shape(values),
+        error=shape(error),
+        delta=delta,
+        score=end,
+        baseline_score=start,
+        evaluations=jnp.asarray(count, jnp.int32),
+        forwards=jnp.asarray(2, jnp.int32),
+        jumps=jnp.asarray(0, jnp.int32),
+        status=status.astype(jnp.int32),
+    )
+
+
+def _dense(f, path, operands, rule, chunk_size):
+    flat = _flat("integrated_hessians", f, path, operands, rule, chunk_size)
+    rows = flat.products(jnp.eye(flat.features))
+    leaves, structure = jax.tree.flatten(operands.x)
+    splits = np.cumsum([a.size for a in leaves])[:-1]
+
+    def shape(matrix):
+        blocks = [
+            [
+                block.reshape(*a.shape, *b.shape)
+                for b, block in zip(leaves, jnp.split(row, splits, axis=1), strict=True)
+            ]
+            for a, row in zip(leaves, jnp.split(matrix, splits), strict=True)
+        ]
+        return structure.unflatten([structure.unflatten(row) for row in blocks])
+
+    return _result(flat, rows, shape, len(rule.nodes) * flat.features)
+
+
+def _product(f, path, operands, rule, chunk_size):
+    caller = "integrated_hessian_product"
+    flat = _flat(caller, f, path, operands, rule, chunk_size)
+    leaves, structure = jax.tree.flatten(operands.x)
+    weights = [a.ravel().astype(flat.dtype) for a in jax.tree.leaves(rule.directions)]
+    rows = flat.products(jnp.concatenate(weights)[None])[:, 0]
+    splits = np.cumsum([a.size for a in leaves])[:-1]
+
+    def shape(row):
+        pieces = zip(jnp.split(row, splits), leaves, strict=True)
+        return structure.unflatten([p.reshape(a.shape) for p, a in pieces])
+
+    return _result(flat, rows, shape, len(rule.nodes))
+
+
+@functools.lru_cache  # an equal recipe must be the same one: programs are kept by it
+def _grouped(count: int):
+    def recipe(f, path, operands, rule, chunk_size):
+        flat = _flat("group_interactions", f, path, operands, rule, chunk_size)
+        labels = jnp.concatenate([a.ravel() for a in jax.tree.leaves(rule.directions)])
+        members = (labels[None] == jnp.arange(count)[:, None]).astype(flat.dtype)
+        rows = flat.products(members)
+        grouped = jnp.einsum("rmi,gi->rmg", rows, members, precision="highest")
+        return _result(flat, grouped, lambda a: a, len(rule.nodes) * count)
+
+    return recipe
+
+
+@functools.lru_cache
+def _top(k: int):
+    def recipe(f, path, operands, rule, chunk_size):
+        flat = _flat("top_interactions", f, path, operands, rule, chunk_size)
+        if flat.features < k:
+            raise ValueError(
+                f"top_interactions: x must have at least k features, got {flat.features} "
+                f"for k = {k}."
+            )
+        sums = flat.products(jnp.ones((1, flat.features)))[0, 0]
+        _, features = jax.lax.top_k(jnp.abs(sums), k)
+        rows = flat.products(jax.nn.one_hot(features, flat.features))
+        block = rows[:, :, features]
+        result = _result(flat, block, lambda a: a, len(rule.nodes) * (k + 1))
+        return TopInteractions(features, result)
+
+    return recipe
