@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from igjax._tracing import bind
+from igjax._tracing import bind, jaxprs_in
 
 # Bytes that memory moves while the device does so many flops: what a byte counts.
 FLOPS_PER_BYTE = {"cpu": 4.0}
@@ -253,7 +253,7 @@ def _is_affine(eqn, moves) -> bool:
 def _flops(eqn) -> float:
     """The flops of an equation: one for each number of what is neither sum nor product."""
     name, outputs = eqn.primitive.name, sum(math.prod(v.aval.shape) for v in eqn.outvars)
-    bodies = [b for p in eqn.params.values() for b in _jaxprs(p)]
+    bodies = [b for p in eqn.params.values() for b in jaxprs_in(p)]
     if bodies and name != "scatter-add":
         rounds = eqn.params["length"] if name == "scan" else 1
         return rounds * sum(_flops(e) for body in bodies for e in body.eqns)
@@ -270,15 +270,6 @@ def _flops(eqn) -> float:
     if name in _VIEWS:
         return 0
     return max([outputs, *(math.prod(v.aval.shape) for v in eqn.invars[:1])])
-
-
-def _jaxprs(parameter):
-    """The jaxprs in a parameter of an equation."""
-    for item in parameter if isinstance(parameter, tuple | list) else (parameter,):
-        if isinstance(item, core.ClosedJaxpr):
-            yield item.jaxpr
-        elif isinstance(item, core.Jaxpr):
-            yield item
 
 
 class _Costs:

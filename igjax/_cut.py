@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
-from igjax._affine import _jaxprs
-from igjax._tracing import bind, evaluate
+from igjax._tracing import bind, evaluate, jaxprs_in
 
 _MODULE = "flax.linen: "  # set before the paths of modules: tags come first
 _OPENED = ("jit", "pjit", "remat2", "checkpoint")
@@ -133,7 +132,7 @@ def _found(jaxpr, inside: str = ""):
             continue
         shut = inside or ("" if _opened(eqn) else eqn.primitive.name)
         for parameter in eqn.params.values():
-            for body in _jaxprs(parameter):
+            for body in jaxprs_in(parameter):
                 yield from _found(body, shut)
 
 

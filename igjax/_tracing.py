@@ -179,3 +179,12 @@ def _bytes(jaxpr, dependent: set) -> int:
                 rounds * _bytes(body.jaxpr, {v for v, d in within.items() if d}) // share
             )
     return size
+
+
+def jaxprs_in(parameter):
+    """The jaxprs in a parameter of an equation."""
+    for item in parameter if isinstance(parameter, tuple | list) else (parameter,):
+        if isinstance(item, core.ClosedJaxpr):
+            yield item.jaxpr
+        elif isinstance(item, core.Jaxpr):
+            yield item
