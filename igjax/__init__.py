@@ -20,6 +20,7 @@ from igjax.integrated import (
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )
+from igjax.sharding import sharded as sharded
 from igjax.storage import Saved as Saved, load as load, save as save
 
 __version__ = version("igjax")

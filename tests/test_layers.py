@@ -22,6 +22,7 @@ ORDER = [
     "baselines",
     "path_integral",
     "_compiled",
+    "sharding",
     "adaptive",
     "integrated",
     "bridges",
