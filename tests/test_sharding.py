@@ -14,18 +14,19 @@ import pytest
 import igjax
 
 ROOT = pathlib.Path(__file__).parent.parent
+CASES = "tests/on_eight_devices.py"
 ATTRIBUTE = igjax.integrated_gradients(jnp.sum, rule=igjax.rules.midpoint(1))
 
 
 def environment(devices: int) -> dict:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    flags = f"--xla_force_host_platform_device_count={devices} {quickly}"
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def test_on_eight_devices():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        + ["tests/on_eight_devices.py"],
+        [sys.executable, *"-m pytest -q -p no:cacheprovider -p no:xdist".split(), CASES],
         capture_output=True,
         text=True,
         cwd=ROOT,
