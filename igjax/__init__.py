@@ -15,6 +15,7 @@ from igjax.bridges import (
     select as select,
     single as single,
 )
+from igjax.costs import Cost as Cost, cost as cost
 from igjax.integrated import (
     adaptive_rule as adaptive_rule,
     integrated_gradients as integrated_gradients,

@@ -10,6 +10,7 @@ every model that starts a loop at zeros, and what is returned has no need of the
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from igjax._compiled import _join, _label, _split
 __all__ = ["sharded"]
 
 
-def sharded(attribute, mesh, in_axes=0, *, axis_name=None):
+def sharded(attribute, mesh, in_axes: Any = 0, *, axis_name=None):
     """A batch of examples, attributed by all devices of a mesh: `vmap`, spread out.
 
     Use it where `jax.vmap(attribute, in_axes)` is too slow on one device, or does not fit

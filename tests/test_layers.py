@@ -24,6 +24,8 @@ ORDER = [
     "_compiled",
     "sharding",
     "adaptive",
+    "costs",
+    "_blocks",
     "integrated",
     "bridges",
     "storage",

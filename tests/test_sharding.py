@@ -26,7 +26,7 @@ def environment(devices: int) -> dict:
 
 def test_on_eight_devices():
     done = subprocess.run(
-        [sys.executable, *"-m pytest -q -p no:cacheprovider -p no:xdist".split(), CASES],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", CASES],
         capture_output=True,
         text=True,
         cwd=ROOT,
