@@ -59,7 +59,8 @@ def cost(function, *args) -> Cost:
         The `Cost`. Products and sums count as two flops of a multiply-add, other
         operations as one for each number; of branches the dearest counts, of a `while`
         loop in f, whose turns nobody knows, one turn. If the function holds several
-        attributions, evaluations and forwards are added up.
+        attributions, evaluations and forwards are added up; a derivative goes through
+        the nodes once more on its way back, and they count again.
 
     Raises:
         TypeError: as the function does, for arguments that do not fit.

@@ -127,6 +127,16 @@ def test_attributions_in_loops_and_side_by_side_add_up():
     assert known.forwards == 4 * 2 + 2
 
 
+def test_a_derivative_goes_through_the_nodes_twice():
+    rule = igjax.rules.midpoint(20)
+    attribute = igjax.integrated_gradients(mlp, rule=rule)
+    loss = lambda params, x: jnp.sum(attribute(x, 0.0, params).values ** 2)
+    one, both = (igjax.cost(quick(g), PARAMS, POINT) for g in (loss, jax.grad(loss)))
+    assert both.evaluations == (40, 40)
+    # The way back is at least as long as the way there, and not three times as long.
+    assert 2 * one.flops[0] < both.flops[0] < 4 * one.flops[0]
+
+
 def test_branches_cost_the_dearest_and_loops_all_turns():
     w = np.ones((WIDTH, WIDTH), np.float32)
 
