@@ -15,6 +15,7 @@ from igjax.bridges import (
     select as select,
     single as single,
 )
+from igjax.costs import Cost as Cost, cost as cost
 from igjax.guided import guided_integrated_gradients as guided_integrated_gradients
 from igjax.integrated import (
     adaptive_rule as adaptive_rule,
@@ -42,6 +43,7 @@ from igjax.layers import (
     neuron_conductance as neuron_conductance,
 )
 from igjax.shapley import shapley_shubik as shapley_shubik
+from igjax.sharding import sharded as sharded
 from igjax.storage import Saved as Saved, load as load, save as save
 
 __version__ = version("igjax")

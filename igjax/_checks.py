@@ -205,6 +205,22 @@ def collectives(caller: str, rule, found: bool) -> None:
         )
 
 
+def axis_size(name: str) -> int:
+    """The number of devices along the axis that the nodes of a rule are split over.
+
+    Raises:
+        ValueError: if no mesh axis of that name is bound.
+    """
+    try:
+        return jax.lax.axis_size(name)
+    except NameError:
+        raise ValueError(
+            f"rules.split: the mesh axis {name!r} must be bound where the rule is used. "
+            "Call igjax.sharded(attribute, mesh, None), or in_axes and axis_name for a "
+            "batch over another axis, with a mesh that has this one."
+        ) from None
+
+
 def evaluation_mode(caller: str, models) -> None:
     """Checks that NNX models neither drop units nor update batch statistics.
 

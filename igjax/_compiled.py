@@ -126,14 +126,21 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
         ends = widen((operands.x, operands.baseline))
         return route.run(operands.path_constants, *ends, varying(t, ends))
 
-    @jax.jit
     def run(constants, operands):
         operands = varying(operands, (constants, operands))
         x, baseline, given, rule = operands
         bound = Operands(*_fit(x, baseline), given, *constants)
         return recipe(f, along, bound, rule, chunk_size)
 
-    return [traced.constants, route.constants], run
+    fixed = hasattr(rule, "nodes")
+    count = np.shape(rule.nodes)[-1] if fixed else rule.max_evaluations
+    run.__name__ = program_name(caller, "fixed" if fixed else "adaptive", count)
+    return [traced.constants, route.constants], jax.jit(run)
+
+
+def program_name(caller: str, kind: str, count) -> str:
+    """What a program is called in jaxprs and profiles: the method and its budget."""
+    return f"igjax_{caller}_{kind}_{count}"
 
 
 def _fit(x, baseline):

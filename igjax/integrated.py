@@ -11,19 +11,13 @@ from jax.core import Tracer
 
 from igjax import _compiled, adaptive, paths, rules
 from igjax._affine import Split, Sweep, affine_split
+from igjax._blocks import chunk
 from igjax._convolutions import in_loop_layout
-from igjax._tracing import footprint
 from igjax._tree import parameter_dtype, total, varying, wide
 from igjax.attribution import Attribution, Status
 from igjax.path_integral import along, gradients, integrand, path_integral
 
 __all__ = ["adaptive_rule", "integrated_gradients", "integrated_jacobian"]
-
-# Nodes evaluated side by side unless the caller says otherwise: at least and at most so
-# many, and so many bytes of one example's intermediate values. A CPU is fastest while a
-# block fits its caches (measured, benchmarks/README.md); other devices want to be filled.
-CHUNK = {"cpu": (2, 25, 5 << 20)}
-CHUNK_ELSEWHERE = (1, 64, 1 << 30)
 
 
 def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
@@ -48,7 +42,9 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
         path: `path(x, baseline, t) -> point`, differentiable in the scalar t.
         chunk_size: how many nodes are evaluated side by side; it bounds the memory,
             which does not depend on the number of nodes. None chooses it by the
-            size of the intermediate values of f.
+            size of the intermediate values of f and the memory of the device; it does
+            not see the batch of a `vmap`: give a small one if a large batch of a large
+            model does not fit, and ask `igjax.cost`.
 
     Returns:
         `attribute(x, baseline, *args) -> Attribution`. The baseline has the structure of
@@ -244,14 +240,6 @@ def _fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
     delta = total(values, end.ndim) - (_wide(end) - _wide(start))
     status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
     return _certified(values, error, delta, start, end, status, evaluations, 2, 0)
-
-
-def chunk(f, path, dtype, nodes: int) -> int:
-    """A number of nodes for one block that suits the device and wastes no evaluation."""
-    least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
-    size = footprint(lambda t: f(path(t)), jnp.zeros((), dtype))
-    fit = min(max(least, min(most, budget // max(size, 1))), nodes)
-    return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
 
 
 def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:

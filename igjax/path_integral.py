@@ -6,12 +6,14 @@ $$\int_0^1 \nabla f(\gamma(t)) \cdot \dot\gamma(t)\,dt
 feature by feature. One call of `integrand` is one gradient; the same gradients, weighted
 by the error weights of the rule, give the error estimate. Everything is done in blocks
 of `chunk_size` nodes, and only running sums are kept: memory does not grow with the rule.
+Devices that share the nodes add up their sums, before any error is made of them.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from igjax import _checks
 from igjax._convolutions import in_loop_layout
 from igjax._tree import varying
 
@@ -46,14 +48,14 @@ def path_integral(f, path, dtype, rule, chunk_size, pull=None):
     takes sums of gradients (rows, outputs..., leaf...) to what they say of the features,
     where that is the same all along the path; then it is done once, after summing.
     """
-    n = rule.nodes.shape[-1]
-    blocks = -(-n // chunk_size)
-    size = -(-n // blocks)  # blocks of equal size, at most chunk_size
+    nodes = jnp.asarray(rule.nodes).astype(dtype)
     rows = jnp.concatenate([rule.weights[None], rule.error_weights]).astype(dtype)
-    # Padding repeats a node that is evaluated anyway, so it cannot bring in a NaN.
-    fill = blocks * size - n
-    nodes = jnp.pad(jnp.asarray(rule.nodes).astype(dtype), (0, fill), mode="edge")
-    rows = jnp.pad(rows, ((0, 0), (0, fill))).reshape(-1, blocks, size)
+    if rule.axis_name is not None:
+        nodes, rows = _own(nodes, rows, rule.axis_name)
+    blocks = -(-len(nodes) // chunk_size)
+    size = -(-len(nodes) // blocks)  # blocks of equal size, at most chunk_size
+    nodes, rows = _padded(nodes, rows, blocks * size)
+    rows = rows.reshape(-1, blocks, size)
     if pull is None:
         parts_at, pull = lambda t: integrand(f, path, t)[1], lambda sums: sums
     else:
@@ -70,8 +72,26 @@ def path_integral(f, path, dtype, rule, chunk_size, pull=None):
     zeros = varying(zeros, shapes)
     blocks_of = (nodes.reshape(blocks, size), rows.swapaxes(0, 1))
     sums, _ = jax.lax.scan(add, zeros, blocks_of)
+    if rule.axis_name is not None:
+        sums = jax.lax.psum(sums, rule.axis_name)
     sums = pull(sums)
     values = jax.tree.map(lambda a: a[0], sums)
     if len(rows) == 1:
         return values, jax.tree.map(lambda a: jnp.full_like(a, np.inf), values)
     return values, jax.tree.map(lambda a: jnp.sqrt((a[1:] ** 2).sum(0)), sums)
+
+
+def _own(nodes, rows, axis_name: str):
+    """This device's equal share of the nodes of a rule and of the rows of weights."""
+    devices = _checks.axis_size(axis_name)
+    share = -(-len(nodes) // devices)
+    nodes, rows = _padded(nodes, rows, devices * share)
+    start = jax.lax.axis_index(axis_name) * share
+    return (jax.lax.dynamic_slice_in_dim(a, start, share, -1) for a in (nodes, rows))
+
+
+def _padded(nodes, rows, n: int):
+    """Nodes and rows of weights, n of them; those that are added have weight 0."""
+    fill = n - len(nodes)
+    # They repeat a node that is evaluated anyway, and so cannot bring in a NaN.
+    return jnp.pad(nodes, (0, fill), mode="edge"), jnp.pad(rows, ((0, 0), (0, fill)))

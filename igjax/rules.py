@@ -39,6 +39,7 @@ __all__ = [
     "on_panels",
     "right",
     "simpson",
+    "split",
     "trapezoid",
 ]
 
@@ -61,6 +62,7 @@ class Rule:
         error_weights: shape (m, n). The error estimate of a feature with integrand g is
             the root of the sum of squares of `error_weights @ g(nodes)`. With no rows
             there is no estimate: it is reported as infinite.
+        axis_name: the mesh axis that the nodes are split over, or None; see `split`.
 
     Example:
         >>> import igjax
@@ -71,6 +73,7 @@ class Rule:
     nodes: np.ndarray | jax.Array
     weights: np.ndarray | jax.Array
     error_weights: np.ndarray | jax.Array
+    axis_name: str | None = dataclasses.field(default=None, metadata={"static": True})
 
     @classmethod
     def of(cls, nodes, weights, degree: int) -> "Rule":
@@ -99,7 +102,7 @@ class Rule:
 
     @property
     def _key(self):
-        return tuple(np.asarray(a).tobytes() for a in _arrays(self))
+        return self.axis_name, *(np.asarray(a).tobytes() for a in _arrays(self))
 
     def __hash__(self):
         return hash(self._key)
@@ -108,7 +111,8 @@ class Rule:
         return isinstance(other, Rule) and self._key == other._key
 
     def __repr__(self):
-        return f"Rule({np.shape(self.nodes)[-1]} nodes)"
+        over = f", split over {self.axis_name!r}" if self.axis_name else ""
+        return f"Rule({np.shape(self.nodes)[-1]} nodes{over})"
 
 
 @jax.tree_util.register_dataclass
@@ -481,10 +485,46 @@ def on_panels(edges, panels) -> Rule:
     )
 
 
-def _frozen(*arrays: np.ndarray) -> Rule:
-    for a in arrays:
+def split(rule: Rule, axis_name: str) -> Rule:
+    """The same rule with its nodes split over an axis of a device mesh.
+
+    Use it for one example that is large or hard enough to keep several devices busy: each
+    evaluates its share of the nodes, and the sums are added up, once, before the error
+    is estimated. Batches are spread by `igjax.sharded` alone; both may be combined, over
+    two axes of a mesh.
+
+    Args:
+        rule: a fixed rule.
+        axis_name: the axis, bound by `igjax.sharded(attribute, mesh, None)`, or by
+            `jax.shard_map(..., check_vma=False)` where all devices get the same example.
+
+    Returns:
+        The rule. Its results are those of the given one to rounding, on every device.
+
+    Raises:
+        TypeError: if the rule is adaptive: its nodes are not known beforehand.
+        ValueError: where it is used, if the axis is not bound.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> mesh = jax.make_mesh((jax.device_count(),), ("nodes",))
+        >>> rule = igjax.rules.split(igjax.rules.gauss_legendre(1000), "nodes")
+        >>> attribute = igjax.integrated_gradients(jnp.prod, rule=rule)
+        >>> igjax.sharded(attribute, mesh, None)(jnp.ones(2), 0.0).values.round(4)
+        Array([0.5, 0.5], dtype=float32)
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"rules.split: rule must be a fixed rule, a rules.Rule, got {rule!r}. An "
+            "adaptive rule is spread over devices with the batch: igjax.sharded."
+        )
+    return dataclasses.replace(rule, axis_name=axis_name)
+
+
+def _frozen(nodes, weights, error_weights) -> Rule:
+    for a in (nodes, weights, error_weights):
         a.setflags(write=False)
-    return Rule(*arrays)
+    return Rule(nodes, weights, error_weights)
 
 
 def _arrays(rule: Rule):
