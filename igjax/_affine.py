@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from igjax._tracing import bind, jaxprs_in
+from igjax._tracing import bind, flops
 
 # Bytes that memory moves while the device does so many flops: what a byte counts.
 FLOPS_PER_BYTE = {"cpu": 4.0}
@@ -54,7 +54,6 @@ AFFINE = {
     "scatter-add": _UPDATE,
 }
 _UPDATED = {"dynamic_update_slice": (0, 1), "scatter-add": (0, 2)}
-_VIEWS = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "copy_p", "name")
 
 
 class Split(NamedTuple):
@@ -250,28 +249,6 @@ def _is_affine(eqn, moves) -> bool:
     )
 
 
-def _flops(eqn) -> float:
-    """The flops of an equation: one for each number of what is neither sum nor product."""
-    name, outputs = eqn.primitive.name, sum(math.prod(v.aval.shape) for v in eqn.outvars)
-    bodies = [b for p in eqn.params.values() for b in jaxprs_in(p)]
-    if bodies and name != "scatter-add":
-        rounds = eqn.params["length"] if name == "scan" else 1
-        return rounds * sum(_flops(e) for body in bodies for e in body.eqns)
-    if name == "dot_general":
-        (contracted, _), _ = eqn.params["dimension_numbers"]
-        shape = eqn.invars[0].aval.shape
-        return 2 * outputs * math.prod(shape[i] for i in contracted)
-    if name == "conv_general_dilated":
-        kernel = eqn.invars[1].aval.shape
-        features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-        return 2 * outputs * math.prod(kernel) / max(features, 1)
-    if name == "reduce_window_sum":
-        return outputs * math.prod(eqn.params["window_dimensions"])
-    if name in _VIEWS:
-        return 0
-    return max([outputs, *(math.prod(v.aval.shape) for v in eqn.invars[:1])])
-
-
 class _Costs:
     """What steps and frontiers cost at each node of the sweep, in flops."""
 
@@ -290,7 +267,7 @@ class _Costs:
         """A step that is taken at each node; the results of products are not fused."""
         product = step.eqn.primitive.name in ("dot_general", "conv_general_dilated")
         written = sum(map(self._moved, step.outputs)) if product else 0
-        return self.passes * (_flops(step.eqn) + written)
+        return self.passes * (flops(step.eqn) + written)
 
     def frontier(self, value: int) -> float:
         """A value that is interpolated, and whose gradients are weighted and summed."""
@@ -302,7 +279,7 @@ class _Costs:
     def once(self, step: _Step) -> float:
         """A step of the prefix: forward at both ends, and backward for what is pulled."""
         pulled = self.sweep.pulled * self.sweep.outputs
-        return _flops(step.eqn) * (2 + pulled) / self.sweep.evaluations
+        return flops(step.eqn) * (2 + pulled) / self.sweep.evaluations
 
 
 def _minimum_cut(flat: _Flat, costs: _Costs):

@@ -4,6 +4,7 @@ The constants of a jaxpr are the arrays that the function closed over. Those tha
 function inside it holds are lifted out too, so that all weights become operands.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -188,3 +189,28 @@ def jaxprs_in(parameter):
             yield item.jaxpr
         elif isinstance(item, core.Jaxpr):
             yield item
+
+
+_VIEWS = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "copy_p", "name")
+
+
+def flops(eqn) -> float:
+    """The flops of an equation: one for each number of what is neither sum nor product."""
+    name, outputs = eqn.primitive.name, sum(math.prod(v.aval.shape) for v in eqn.outvars)
+    bodies = [b for p in eqn.params.values() for b in jaxprs_in(p)]
+    if bodies and name != "scatter-add":
+        rounds = eqn.params["length"] if name == "scan" else 1
+        return rounds * sum(flops(e) for body in bodies for e in body.eqns)
+    if name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        shape = eqn.invars[0].aval.shape
+        return 2 * outputs * math.prod(shape[i] for i in contracted)
+    if name == "conv_general_dilated":
+        kernel = eqn.invars[1].aval.shape
+        features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+        return 2 * outputs * math.prod(kernel) / max(features, 1)
+    if name == "reduce_window_sum":
+        return outputs * math.prod(eqn.params["window_dimensions"])
+    if name in _VIEWS:
+        return 0
+    return max([outputs, *(math.prod(v.aval.shape) for v in eqn.invars[:1])])

@@ -237,7 +237,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     probes = jax.lax.map(scores, jnp.arange(size))
     tolerance, absolute = jax.vmap(limits)(jnp.arange(size))
     state = varying(_start(problem, size, probes), (probes, leaves))
-    lanes = min(size, _LANES.get(jax.default_backend(), 64))
+    lanes = lanes_of(size)
 
     def bound(totals):
         floor = FLOOR * _rounding(problem, totals)
@@ -287,7 +287,9 @@ def _gap(problem, totals, values, probes):
     return _amplified(delta, FLOOR / 8 * _rounding(problem, totals), mass, steep)
 
 
-_LANES = {"cpu": 4}  # panels evaluated side by side
+def lanes_of(examples: int) -> int:
+    """How many panels are evaluated side by side."""
+    return min(examples, {"cpu": 4}.get(jax.default_backend(), 64))
 
 
 def _start(problem: _Problem, size: int, probes) -> _State:

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from igjax import _checks, adaptive
-from igjax._affine import _flops, _jaxprs
 from igjax._compiled import program_name
+from igjax._tracing import flops, jaxprs_in
 
 __all__ = ["Cost", "cost"]
 
@@ -141,7 +141,7 @@ def _count_equation(eqn):
     if name in _MOVES:
         return np.zeros(2)
     if not bodies:
-        return np.full(2, float(_flops(eqn)))
+        return np.full(2, float(flops(eqn)))
     if name == "scan":
         return eqn.params["length"] * _count(bodies[0])
     if name == "cond":
@@ -155,7 +155,7 @@ def _bodies(eqn) -> list:
     """The jaxprs that an equation runs, not those that say how to combine two numbers."""
     if eqn.primitive.name.startswith(("scatter", "reduce")):
         return []
-    return [body for parameter in eqn.params.values() for body in _jaxprs(parameter)]
+    return [body for parameter in eqn.params.values() for body in jaxprs_in(parameter)]
 
 
 def _adaptive_loop(eqn):
@@ -169,7 +169,7 @@ def _adaptive_loop(eqn):
 def _count_adaptive(eqn, body, inner):
     """Generations of chunks of panels: one and as few as can be, or the whole budget."""
     examples, panels, _ = eqn.outvars[-1].aval.shape
-    lanes = min(examples, adaptive._LANES.get(jax.default_backend(), 64))
+    lanes = adaptive.lanes_of(examples)
     chunk = _count(inner.params["body_jaxpr"].jaxpr)
     turn = sum((_count_equation(e) for e in body.eqns if e is not inner), np.zeros(2))
     # The last chunk of each generation may have but one panel.

@@ -71,8 +71,8 @@ def padded(rules, n: int) -> Rule:
             np.pad(errors, ((0, rows), (0, fill))),
         )
 
-    columns = zip(*map(grow, rules), strict=True)
-    return Rule(*(np.stack(column) for column in columns))
+    nodes, weights, errors = map(np.stack, zip(*map(grow, rules), strict=True))
+    return Rule(nodes, weights, errors)
 
 
 def over_rules(transform, f, rules) -> Callable:
