@@ -30,15 +30,16 @@ from igjax.integrated import chunk
 CONFIDENCE = 0.95
 FIRST_LOOK = 32
 
-# From the least to the worst. A mean has no tolerance of its own unless it is given one.
+# From the best to the worst.
 _WORSE = (
+    Status.TOLERANCE_MET,
     Status.NO_TOLERANCE,
     Status.RESOLUTION,
     Status.NOT_VERIFIED,
     Status.BUDGET_SPENT,
     Status.NON_FINITE,
 )
-_SEVERITY = [_WORSE.index(s) if s in _WORSE else 0 for s in Status]
+_SEVERITY = [_WORSE.index(s) for s in Status]
 
 
 def worst(statuses):
@@ -88,9 +89,9 @@ def mean_of(draw, count: int, chunk_size, *, population=None, tolerance=None):
     if tolerance is None:
         blocks = -(-count // size)
         size = -(-count // blocks)
-        step = lambda state, start: (add(state, start, count, size), None)
+        block = lambda state, start: (add(state, start, count, size), None)
         starts = size * jnp.arange(blocks, dtype=jnp.int32)
-        state, _ = jax.lax.scan(step, state, varying(starts, shapes))
+        state, _ = jax.lax.scan(block, state, varying(starts, shapes))
         return _finish(state, 1, population)[0]
 
     looks = 1 + max(0, math.ceil(math.log2(count / FIRST_LOOK)))
@@ -161,16 +162,21 @@ def _finish(state: _State, looks: int, population, tolerance=None):
         return error / n + _student(quantile, n - 1) * deviation
 
     error = jax.tree.map(half_width, state.squares, state.error)
-    status = jnp.asarray(_WORSE, jnp.int32)[state.severity]
     met = jnp.zeros(delta.shape, bool)
+    severity = jnp.maximum(state.severity, _WORSE.index(Status.NO_TOLERANCE))
     if tolerance is not None:
         size = total(jax.tree.map(jnp.abs, values), delta.ndim)
         bound = tolerance * size
         met = (total(error, delta.ndim) <= bound) & (jnp.abs(delta) <= bound)
-        own = jnp.where(met, Status.TOLERANCE_MET, Status.BUDGET_SPENT)
-        status = jnp.where(state.severity > 0, status, own.astype(jnp.int32))
-    fields = (values, error, delta, score, baseline_score, *state.spent, status)
-    return Attribution(*fields), met
+        # A mean is verified if all its draws are.
+        spent = _WORSE.index(Status.BUDGET_SPENT)
+        sound = state.severity <= _WORSE.index(Status.NO_TOLERANCE)
+        severity = jnp.where(sound & ~met, spent, state.severity)
+    status = jnp.asarray(_WORSE, jnp.int32)[severity]
+    evaluations, forwards, jumps = state.spent
+    scores = (delta, score, baseline_score)
+    spent = (evaluations, forwards, jumps)
+    return Attribution(values, error, *scores, *spent, status), met
 
 
 def _student(quantile: float, degrees):

@@ -6,6 +6,7 @@ Numerical trouble is data in here, never an exception: `status` says what happen
 
 import dataclasses
 import enum
+from typing import Any
 
 import jax
 import numpy as np
@@ -74,8 +75,8 @@ class Attribution:
             evaluations=15, status=0)
     """
 
-    values: object
-    error: object
+    values: Any
+    error: Any
     delta: jax.Array
     score: jax.Array
     baseline_score: jax.Array

@@ -10,6 +10,8 @@ draws plus the half-width of a 95% confidence interval; its scores are means ove
 draws, and `delta` is the gap between those: sum(values) - (score - baseline_score).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ from igjax.attribution import Attribution
 __all__ = ["smooth", "smooth_squared", "smooth_variance"]
 
 
-def smooth(attribute, *, scale=0.15, relative=True, draws=64, chunk_size=None):
+def smooth(attribute, *, scale: Any = 0.15, relative=True, draws=64, chunk_size=None):
     r"""The mean of an attribution over Gaussian noise on the input: SmoothGrad.
 
     $$a_i = \mathrm{E}_\varepsilon\, A_i(x + \varepsilon), \qquad
@@ -46,8 +48,9 @@ def smooth(attribute, *, scale=0.15, relative=True, draws=64, chunk_size=None):
 
     Returns:
         `smoothed(key, x, baseline, *args) -> Attribution`. Each `error` is the mean error
-        of the draws plus a 95% confidence half-width of their mean. `status` is
-        NO_TOLERANCE, or the worst of the draws.
+        of the draws plus a 95% confidence half-width of their mean, which takes means to
+        be near normal: of a squared normal it covers 91% at 64 draws, 94% at 512.
+        `status` is NO_TOLERANCE, or the worst of the draws.
 
     Raises:
         TypeError: if attribute is not callable, or the key is none.
@@ -69,7 +72,9 @@ def smooth(attribute, *, scale=0.15, relative=True, draws=64, chunk_size=None):
     return _smoothed("smooth", attribute, _mean, 1, options)
 
 
-def smooth_squared(attribute, *, scale=0.15, relative=True, draws=64, chunk_size=None):
+def smooth_squared(
+    attribute, *, scale: Any = 0.15, relative=True, draws=64, chunk_size=None
+):
     r"""The mean square of an attribution over noise on the input: SmoothGrad squared.
 
     $$a_i = \mathrm{E}_\varepsilon\, A_i(x + \varepsilon)^2$$
@@ -105,7 +110,9 @@ def smooth_squared(attribute, *, scale=0.15, relative=True, draws=64, chunk_size
     return _smoothed("smooth_squared", attribute, _mean_square, 1, options)
 
 
-def smooth_variance(attribute, *, scale=0.15, relative=True, draws=64, chunk_size=None):
+def smooth_variance(
+    attribute, *, scale: Any = 0.15, relative=True, draws=64, chunk_size=None
+):
     r"""The variance of an attribution over noise on the input: VarGrad.
 
     $$a_i = \mathrm{Var}_\varepsilon\, A_i(x + \varepsilon)$$

@@ -7,7 +7,9 @@ on the path along with the baseline, one gradient a draw. Both take a random key
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,10 +43,11 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
 
     With a tolerance draws stop as soon as the errors added up over the features, and
     `delta`, are at most tolerance * sum |values|: looked at after 32 draws, 64 and so on,
-    the confidence shared among these looks. `converged` then means: for at least 95 of
-    100 keys the mean over all baselines is within the error of each value. This is a
-    statement about draws whose means are near normal: an effect of few baselines, none
-    of which was drawn, cannot be seen.
+    the confidence shared among these looks. `converged` then means that this was reached,
+    and that each draw itself met its tolerance. The promise is statistical: each value is
+    within its error of the mean over all baselines for at least 95 of 100 keys, as far
+    as means of the draws are near normal. An effect of few baselines, none of which was
+    drawn, cannot be seen.
 
     Args:
         attribute: `attribute(x, baseline, *args) -> Attribution`, of any method.
@@ -60,8 +63,9 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
     Returns:
         `explain(key, x, baselines, *args) -> Attribution`. Without a sampler each leaf of
         the baselines has the shape (rows, *shape of the leaf of x). `status` is the worst
-        of the draws, if any had trouble; else NO_TOLERANCE, or with a tolerance
-        TOLERANCE_MET or BUDGET_SPENT.
+        of the draws, if any had trouble. Else it is NO_TOLERANCE without a tolerance; with
+        one it is BUDGET_SPENT, or, where the errors are within it, TOLERANCE_MET if the
+        draws are verified (the adaptive rule) and NO_TOLERANCE if not (a fixed one).
 
     Raises:
         TypeError: if attribute or sample is not callable, or the key is none.
@@ -222,7 +226,7 @@ def _one_gradient(f, path, operands, rule, chunk_size) -> Attribution:
     return of_one_gradient(values, gap, score, start, jnp.isfinite(gap))
 
 
-def _picker(caller, sample, x, baselines):
+def _picker(caller, sample, x, baselines) -> tuple[Any, Callable]:
     """The number of rows, if baselines are rows, and how to get one by index or key."""
     if sample is not None:
         _checks.inputs(caller, x, baselines)

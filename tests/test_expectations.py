@@ -51,12 +51,14 @@ EXACT = np.mean([exact_of_network(X, b) for b in ROWS], axis=0)
 
 
 def exactly(f, nodes=2):
-    """Integrated gradients by a rule whose error is nothing here, and is called so."""
+    """Integrated gradients by a rule whose error is nothing here, and that says so."""
     attribute = igjax.integrated_gradients(f, rule=igjax.rules.gauss_legendre(nodes))
 
     def of_no_error(x, baseline):
         result = attribute(x, baseline)
-        return dataclasses.replace(result, error=jax.tree.map(jnp.zeros_like, result.error))
+        error = jax.tree.map(jnp.zeros_like, result.error)
+        status = jnp.where(result.status == 1, 0, result.status)
+        return dataclasses.replace(result, error=error, status=status)
 
     return of_no_error
 
@@ -187,7 +189,8 @@ def test_trouble_of_a_draw_is_never_converged():
 
     explain = lambda s: igjax.expected(partial(attribute, s), tolerance=0.5)
     got = together(*(lambda s=s: explain(s)(jax.random.key(0), X, ROWS) for s in range(6)))
-    assert [int(r.status) for r in got] == [0, 0, 2, 3, 4, 5]
+    # A fixed rule, status 1, is within the tolerance, but not verified.
+    assert [int(r.status) for r in got] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_error_of_the_integration_counts_for_the_tolerance():

@@ -6,6 +6,7 @@ What they compute is in the tests named after their modules.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -125,8 +126,9 @@ def test_memory_does_not_grow_with_the_draws(name):
     def memory(n):
         run = jax.jit(MANY[name](lambda x: jnp.tanh(x).sum() ** 2, n))
         lowered = run.lower(jax.random.key(0), x, baseline)
-        compiled = lowered.compile(compiler_options=QUICKLY)
-        return compiled.memory_analysis().temp_size_in_bytes
+        quickly: Any = QUICKLY
+        analysis: Any = lowered.compile(compiler_options=quickly).memory_analysis()
+        return analysis.temp_size_in_bytes
 
     assert memory(512) <= 1.1 * memory(64)
 
