@@ -7,9 +7,9 @@ too, where it is installed); by stratified draws; and by a Gauss rule for each b
 
 The error is the root mean square over features and keys, in proportion to the root mean
 square of the exact values; `claimed` is the same of the errors that the method reports
-(95% half-widths, and estimates of the rule). `fewer` says how many times as many independent draws would be
-needed for the same error, by their law of the inverse root. `covered` is the share of
-values within their error of the exact ones.
+(95% half-widths, and estimates of the rule). `fewer` says how many times as many
+independent draws would be needed for the same error, by their law of the inverse root.
+`covered` is the share of values within their error of the exact ones.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import igjax
 
 WIDTHS = (64, 128, 128, 128, 1)
 ROWS = 64
-COUNTS = (64, 256, 1024, 4096)
+COUNTS = (64, 256, 512, 1024, 4096)
 KEYS = 20
 
 
@@ -131,7 +131,7 @@ def study(name, activation, twin, with_shap):
         line("expected_gradients", values=values, error=error, reference=reference)
         nodes = draws // ROWS
         rule = igjax.rules.gauss_legendre(nodes)
-        explain = igjax.expected(igjax.integrated_gradients(f, rule=rule))
+        explain = igjax.expected_integrated_gradients(f, rule=rule)
         values, error = map(np.asarray, drawn(explain, keys[0], x, rows, weights))
         gauss = f"Gauss {nodes} per baseline"
         line(gauss, values=values[None], error=error[None], reference=reference)

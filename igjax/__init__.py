@@ -23,6 +23,7 @@ from igjax.combinators import (
 from igjax.expectations import (
     expected as expected,
     expected_gradients as expected_gradients,
+    expected_integrated_gradients as expected_integrated_gradients,
 )
 from igjax.gradients import gradient as gradient, input_x_gradient as input_x_gradient
 from igjax.integrated import (

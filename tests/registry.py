@@ -213,6 +213,10 @@ RANDOM = [
         ),
     ),
     Method(
+        "expected_integrated_gradients",
+        lambda f, **o: _keyed(igjax.expected_integrated_gradients(f, **o), rows=True),
+    ),
+    Method(
         "expected_gradients",
         lambda f, **o: _keyed(igjax.expected_gradients(f, draws=16, **o), rows=True),
     ),

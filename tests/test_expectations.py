@@ -215,6 +215,49 @@ def test_no_reverse_mode_through_a_tolerance():
         jax.grad(lambda x: explain(jax.random.key(0), x, ROWS).values.sum())(X)
 
 
+# A rule for each baseline.
+
+
+def test_a_rule_for_each_baseline_has_the_values_of_the_combinator_and_a_sharper_error():
+    rule = igjax.rules.gauss_legendre(5)
+    attribute = igjax.integrated_gradients(network, rule=rule)
+    by_rule = igjax.expected_integrated_gradients(network, rule=rule)
+    key = jax.random.key(0)
+    all_rows, mean, one_row, single = together(
+        lambda: by_rule(key, X, ROWS),
+        lambda: igjax.expected(attribute)(key, X, ROWS),
+        lambda: by_rule(key, X, B[None]),
+        lambda: attribute(X, B),
+    )
+    np.testing.assert_allclose(all_rows.values, mean.values, rtol=1e-12)
+    np.testing.assert_allclose(all_rows.delta, mean.delta, atol=1e-12)
+    assert all_rows.evaluations == mean.evaluations == 5 * len(ROWS)
+    # The rule is linear, and the root of a sum of squares a norm: triangle inequality.
+    assert (all_rows.error <= mean.error * (1 + 1e-12)).all()
+    assert all_rows.error.sum() < 0.75 * mean.error.sum()  # they cancel in part
+    assert (np.abs(all_rows.values - EXACT) <= all_rows.error).all()
+    np.testing.assert_allclose(one_row.values, single.values, rtol=1e-12)
+    np.testing.assert_allclose(one_row.error, single.error, rtol=1e-9)
+
+
+def test_a_part_of_the_rows_adds_a_statistical_error_to_that_of_the_rule():
+    rule = igjax.rules.gauss_legendre(24)
+    explain = igjax.expected_integrated_gradients(network, rule=rule, draws=10)
+    results = repeated(explain, X, ROWS, repeats=1000)
+    assert_unbiased(results, EXACT)
+    assert_covers(results, EXACT, slack=0.03)
+
+
+def test_a_rule_without_an_estimate_has_an_infinite_error():
+    rule = igjax.rules.midpoint(1)
+    result = igjax.expected_integrated_gradients(quadratic, rule=rule)(
+        jax.random.key(0), X, ROWS
+    )
+    np.testing.assert_allclose(result.values, W * (X**2 - (ROWS**2).mean(0)) / 2)
+    assert np.isinf(result.error).all()
+    assert result.status == igjax.Status.NO_TOLERANCE
+
+
 # Expected gradients.
 
 

@@ -19,7 +19,7 @@ from .registry import PLAIN, QUICKLY, RANDOM, together
 from .test_compilation import Traces, compilations
 
 # These share their code with others, and compiling is slow.
-LIKE_OTHERS = {"input_x_gradient", "smooth_squared", "expected of a sampler"}
+LIKE_OTHERS = {"input_x_gradient", "smooth_squared", "expected", "expected of a sampler"}
 each_method = pytest.mark.parametrize(
     "method",
     [
@@ -142,7 +142,7 @@ def test_trouble_is_data():
 def test_complex_inputs_have_real_values_or_are_refused():
     z = jnp.array([1 + 2j, 3.0])
     f = lambda z: jnp.sum(z.real**2 + z.imag**2)
-    methods = [PLAIN[1], RANDOM[0], RANDOM[3], RANDOM[5]]
+    methods = [PLAIN[1], RANDOM[0], RANDOM[3], RANDOM[-1]]
     thunks = [lambda m=m: m.transform(f)(z, 0.0) for m in methods]
     for method, result in zip(methods, together(*thunks), strict=True):
         assert result.values.dtype == "float64"
@@ -168,6 +168,7 @@ MAKERS = {
     "smooth_squared": lambda f, **o: igjax.smooth_squared(igjax.gradient(f), **o),
     "smooth_variance": lambda f, **o: igjax.smooth_variance(igjax.gradient(f), **o),
     "expected": lambda f, **o: igjax.expected(igjax.gradient(f), **o),
+    "expected_integrated_gradients": igjax.expected_integrated_gradients,
     "expected_gradients": igjax.expected_gradients,
 }
 
@@ -186,8 +187,8 @@ def test_errors_of_keys_and_draws_name_what_is_wrong(name):
             make(jnp.sum, draws=draws)
     with pytest.raises(ValueError, match=f"^{name}: chunk_size must be None or an integer"):
         make(jnp.sum, chunk_size=0)
-    what = "f" if name == "expected_gradients" else "attribute"
-    with pytest.raises(TypeError, match=f"^{name}: {what} must be callable, got 3"):
+    what = "f" if name.endswith("gradients") else "attribute"
+    with pytest.raises(TypeError, match=f"^{name}: {what} must be callable, got"):
         getattr(igjax, name)(3)
 
 
@@ -220,7 +221,7 @@ def test_errors_of_scales_name_what_is_wrong(name):
         make(attribute)(key, 1.0, 0.0)
 
 
-@pytest.mark.parametrize("name", ["expected", "expected_gradients"])
+@pytest.mark.parametrize("name", [name for name in MAKERS if name.startswith("expected")])
 def test_errors_of_rows_name_what_is_wrong(name):
     explain, key = MAKERS[name](jnp.sum), jax.random.key(0)
     for rows in (B, 0.0, np.ones((4, 2)), np.ones((2, 2, 3))):
@@ -252,6 +253,11 @@ def test_errors_of_expected_name_what_is_wrong():
         igjax.expected(attribute, draws=5)(key, X, np.ones((4, 3)))
     with pytest.raises(ValueError, match=r"^expected: a sampler needs draws"):
         igjax.expected(attribute, igjax.baselines.noise(0.1))
+    for rule in (igjax.rules.adaptive(), 8):
+        with pytest.raises(
+            TypeError, match=r"gradients: rule must be a fixed one"
+        ):
+            igjax.expected_integrated_gradients(jnp.sum, rule=rule)
     for tolerance in (0, -1.0):
         with pytest.raises(ValueError, match=r"^expected: tolerance must be positive"):
             igjax.expected(attribute, tolerance=tolerance)
