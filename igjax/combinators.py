@@ -49,7 +49,8 @@ def smooth(attribute, *, scale: Any = 0.15, relative=True, draws=64, chunk_size=
     Returns:
         `smoothed(key, x, baseline, *args) -> Attribution`. Each `error` is the mean error
         of the draws plus a 95% confidence half-width of their mean, which takes means to
-        be near normal: of a squared normal it covers 91% at 64 draws, 94% at 512.
+        be near normal: of a squared normal it covers 85% at 16 draws, 91% at 64, 94% at
+        512.
         `status` is NO_TOLERANCE, or the worst of the draws.
 
     Raises:
@@ -129,7 +130,8 @@ def smooth_variance(
         chunk_size: as in `smooth`.
 
     Returns:
-        `smoothed(key, x, baseline, *args) -> Attribution`, as in `smooth`.
+        `smoothed(key, x, baseline, *args) -> Attribution`, as in `smooth`. Variances are
+        skewed: the errors cover about 90% at 64 draws, 93% at 256, 94% at 1024.
 
     Raises:
         TypeError: as `smooth`.

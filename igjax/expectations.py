@@ -34,8 +34,8 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
 
     It takes any attribution; with Integrated Gradients by the adaptive rule each baseline
     meets its own tolerance (by a fixed rule, `expected_integrated_gradients` knows its
-    error better). `baseline_score` is the mean score of the
-    baselines, and `delta` the gap against score - baseline_score.
+    error better). `baseline_score` is the mean score of the baselines, and `delta` the
+    gap against score - baseline_score.
 
     Rows are joint over all leaves. All of them are taken unless `draws` says otherwise,
     and then nothing is random: `error` is that of the integration. Fewer rows are drawn
@@ -137,8 +137,8 @@ def expected_integrated_gradients(
 
     The values are those of `expected(integrated_gradients(f, rule=rule))`; the error is
     sharper, because it is that of the rule on the mean of the integrands, in which the
-    errors of the baselines cancel as they do in the values. For a smooth f this takes the
-    fewest gradients by far.
+    errors of the baselines cancel as they do in the values. It does not contain rounding.
+    For a smooth f this takes the fewest gradients by far.
 
     Args:
         f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
