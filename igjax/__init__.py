@@ -15,7 +15,18 @@ from igjax.bridges import (
     select as select,
     single as single,
 )
+from igjax.combinators import (
+    smooth as smooth,
+    smooth_squared as smooth_squared,
+    smooth_variance as smooth_variance,
+)
 from igjax.costs import Cost as Cost, cost as cost
+from igjax.expectations import (
+    expected as expected,
+    expected_gradients as expected_gradients,
+    expected_integrated_gradients as expected_integrated_gradients,
+)
+from igjax.gradients import gradient as gradient, input_x_gradient as input_x_gradient
 from igjax.guided import guided_integrated_gradients as guided_integrated_gradients
 from igjax.integrated import (
     adaptive_rule as adaptive_rule,

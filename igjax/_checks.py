@@ -239,3 +239,69 @@ def evaluation_mode(caller: str, models) -> None:
                     f"{type(module).__name__}({flag}=False) at "
                     f"{'.'.join(map(str, path)) or 'its root'}. Call model.eval() first."
                 )
+
+
+def function(caller: str, name: str, given) -> None:
+    """Checks that an argument is a function.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not callable(given):
+        raise TypeError(f"{caller}: {name} must be callable, got {given!r}.")
+
+
+def draws(caller: str, draws, least: int, group: int) -> None:
+    """Checks a number of random draws that come in groups.
+
+    Raises:
+        ValueError: if it is too small, or no multiple of the size of a group.
+    """
+    whole = isinstance(draws, int | np.integer) and not isinstance(draws, bool)
+    if not whole or draws % group or draws < least:
+        what = "an integer" if group == 1 else f"a multiple of {group}"
+        raise ValueError(
+            f"{caller}: draws must be {what}, at least {least}, got {draws!r}."
+        )
+
+
+def key(caller: str, key) -> None:
+    """Checks that the first argument is one random key, typed or raw.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    kind = getattr(key, "dtype", None)
+    typed = kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key)
+    if not (typed and key.ndim == 0) and not (kind == np.uint32 and np.shape(key) == (2,)):
+        got = f"{kind}{list(np.shape(key))}" if kind is not None else type(key).__name__
+        raise TypeError(
+            f"{caller}: the first argument must be a random key, jax.random.key(seed), got "
+            f"{got}. It is called as (key, x, baseline, *args)."
+        )
+
+
+def rows(caller: str, x, baselines) -> int:
+    """Checks that baselines are rows like x, and returns how many.
+
+    Raises:
+        ValueError: if structures or shapes do not fit, or there is no row.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
+    found_rows, found = jax.tree.flatten(baselines)
+    if found != structure:
+        raise ValueError(
+            f"{caller}: baselines must have the structure of x, {structure}, got {found}."
+        )
+    counts = {np.shape(a)[0] if np.ndim(a) else 0 for a in found_rows}
+    for (path, leaf), row in zip(leaves, found_rows, strict=True):
+        if np.shape(row)[1:] != leaf.shape or not np.ndim(row) or len(counts) > 1:
+            raise ValueError(
+                f"{caller}: baselines{jax.tree_util.keystr(path)} must be rows like x, of "
+                f"shape (rows, *{leaf.shape}) with as many rows in each leaf, got "
+                f"{np.shape(row)}. One baseline b is the rows b[None]; to draw baselines "
+                "from a sampler, pass sample=..."
+            )
+    if counts == {0}:
+        raise ValueError(f"{caller}: baselines must have at least one row, got none.")
+    return counts.pop()

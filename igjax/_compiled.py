@@ -100,6 +100,35 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
     return attribute
 
 
+def function(caller: str, call):
+    """Makes a function that compiles `call(*args)` by itself, as an attribution does.
+
+    For what is built around attributions: `call` is igjax's own and closes over the
+    user's functions. The programs live as long as the function returned.
+    """
+
+    def run(*args):
+        given, static = _split(caller, args)
+        statics = [leaf[0] for leaf in static[1] if leaf]
+        look = lambda: observe((call,), statics, (args,))
+        observed = look()
+        if observed.unknown or _collective_axes():
+            return call(*args)
+        programs = _programs(run)
+        key = (hash(static[0]), *map(_label, static[1]), _signature(given))
+        program = programs.get(key)
+        if program is None or not program.observed.matches(observed):
+            traced = trace(lambda given: call(*_join(given, static)), given)
+            seen = look()._replace(models=[])
+            program = _Program(seen, traced.constants, jax.jit(traced.run))
+            programs[key] = program
+            if len(programs) > PROGRAMS_PER_FUNCTION:
+                del programs[next(iter(programs))]
+        return program.run(program.constants, given)
+
+    return run
+
+
 def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
     """Traces f and the path; returns their constants and the jitted program."""
     x, baseline, given, rule = operands

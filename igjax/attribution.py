@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import enum
 import json
+from typing import Any
 
 import jax
 import jax.export
@@ -93,8 +94,8 @@ class Attribution:
         Array([3., 3.], dtype=float32)
     """
 
-    values: object
-    error: object
+    values: Any
+    error: Any
     delta: jax.Array
     score: jax.Array
     baseline_score: jax.Array

@@ -3,16 +3,38 @@
 Two kinds of functions: those that return a baseline, an array tree like x, and those
 that return a sampler, `sample(key, x) -> baseline`, for expectations over baselines.
 A baseline belongs to the space of x: after a normalization, zero is the mean, not black.
+`learned` searches for one, and `compare` says what depends on the choice.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from igjax._tree import cast_like, strong, widen
+from igjax import _checks
+from igjax._tree import cast_like, strong, total, widen
+from igjax.attribution import Attribution
 
-__all__ = ["blurred", "constant", "mean", "noise", "permuted", "rows", "uniform", "zeros"]
+__all__ = [
+    "Comparison",
+    "Learned",
+    "blurred",
+    "compare",
+    "constant",
+    "learned",
+    "mean",
+    "mean_embedding",
+    "noise",
+    "permuted",
+    "repeated",
+    "rows",
+    "surprise",
+    "uniform",
+    "zeros",
+]
 
 
 def zeros(x):
@@ -202,6 +224,274 @@ def rows(data) -> Callable:
         return jax.tree.map(lambda a: a[i], data)
 
     return sample
+
+
+def repeated(tokens, token: int, keep: tuple[int, ...] = ()):
+    """A text of one token, as long as the given one: padding, unknown, a neutral word.
+
+    Embed the result as the text is embedded, and it is a baseline for its embedding.
+
+    Args:
+        tokens: integer array, the token ids of the text.
+        token: the id to repeat.
+        keep: ids that stay where they are: separators, the padding behind the text.
+
+    Returns:
+        Token ids, an array like tokens.
+
+    Raises:
+        TypeError: if the tokens are no integers.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> igjax.baselines.repeated(jnp.array([101, 7, 9, 102, 0]), 3, keep=(101, 102, 0))
+        Array([101,   3,   3, 102,   0], dtype=int32)
+    """
+    tokens = jnp.asarray(tokens)
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(
+            f"baselines.repeated: tokens must be integers, got {tokens.dtype}. Of an "
+            "embedding use mean_embedding, or embed the repeated tokens."
+        )
+    kept = jnp.isin(tokens, jnp.asarray(keep, tokens.dtype))
+    return jnp.where(kept, tokens, jnp.asarray(token, tokens.dtype))
+
+
+def mean_embedding(table, x):
+    """The mean embedding of a vocabulary at every position: a text of no word.
+
+    Args:
+        table: floating array of shape (vocabulary, features), the embedding's weights.
+        x: floating array of shape (..., features), the embedded text.
+
+    Returns:
+        An array like x; the mean is accumulated in float32 or wider.
+
+    Raises:
+        ValueError: if the numbers of features differ, or there is no word.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> table = jnp.array([[0.0, 2.0], [4.0, 2.0]])
+        >>> igjax.baselines.mean_embedding(table, jnp.zeros((3, 2)))
+        Array([[2., 2.],
+               [2., 2.],
+               [2., 2.]], dtype=float32)
+    """
+    table, x = strong(table), strong(x)
+    if table.ndim != 2 or not len(table) or table.shape[1:] != x.shape[-1:]:
+        raise ValueError(
+            "baselines.mean_embedding: table must have the shape (vocabulary, features) "
+            f"with the features of x, {x.shape}, got {table.shape}."
+        )
+    return jnp.broadcast_to(widen(table).mean(0).astype(x.dtype), x.shape)
+
+
+class Learned(NamedTuple):
+    """What `learned` returns.
+
+    Attributes:
+        baseline: the best point that was seen, a pytree like the start.
+        loss: its loss; float32 or wider.
+        losses: shape (steps + 1,), the loss at the start and after each step.
+
+    Example:
+        >>> import igjax
+        >>> igjax.baselines.Learned._fields
+        ('baseline', 'loss', 'losses')
+    """
+
+    baseline: Any
+    loss: Any
+    losses: Any
+
+
+def learned(loss, start, *args, steps: int = 300, optimizer=None) -> Learned:
+    """A baseline found by minimizing a loss over the input, by gradient descent.
+
+    With `surprise(g)` as the loss it is an input for which a classifier predicts all
+    classes alike. Such a point need not look like data, and there are many: start from
+    x, and the nearest ones are found first. Read the loss: nothing else says that the
+    search was long enough.
+
+    Args:
+        loss: `loss(baseline, *args) -> scalar`, traceable by JAX. Add to it what else
+            should hold, such as a small distance from x.
+        start: pytree of real floating arrays, where to start: x, zeros, a mean.
+        *args: passed to the loss.
+        steps: how many steps to take, at least 1.
+        optimizer: an optax optimizer; None is `optax.adam(0.05)`, which moves each entry
+            by about 0.05 a step: choose it by the scale of x.
+
+    Returns:
+        `Learned(baseline, loss, losses)`. The best point counts, not the last.
+
+    Raises:
+        ImportError: if optax is not installed.
+        ValueError: if steps is less than 1.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> w = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+        >>> loss = igjax.baselines.surprise(lambda x: w @ x - 1.0)
+        >>> found = igjax.baselines.learned(loss, jnp.array([3.0, -1.0]))
+        >>> logits = w @ found.baseline - 1.0
+        >>> bool(found.loss < 1e-6), bool(abs(logits[0] - logits[1]) < 1e-2)
+        (True, True)
+
+    References:
+        Tan, "Maximum Entropy Baseline for Integrated Gradients", 2022.
+    """
+    try:
+        import optax  # an extra: only who calls this needs it
+    except ImportError as error:
+        raise ImportError(
+            'baselines.learned needs optax. Install it: pip install "igjax[models]"'
+        ) from error
+    if steps < 1:
+        raise ValueError(f"baselines.learned: steps must be at least 1, got {steps}.")
+    optimizer = optax.adam(0.05) if optimizer is None else optimizer
+    start = strong(start)
+
+    def step(carry, _):
+        point, state, best, least = carry
+        value, slope = jax.value_and_grad(loss)(point, *args)
+        better = value < least
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, best)
+        updates, state = optimizer.update(slope, state, point)
+        moved = optax.apply_updates(point, updates)
+        return (moved, state, best, jnp.where(better, value, least)), value
+
+    kind = jax.eval_shape(loss, start, *args).dtype
+    carry = start, optimizer.init(start), start, jnp.asarray(jnp.inf, kind)
+    (_, _, best, least), losses = jax.lax.scan(step, carry, length=steps + 1)
+    return Learned(best, *widen((least, losses)))
+
+
+def surprise(g) -> Callable:
+    r"""A loss for `learned` that is 0 where a classifier predicts all classes alike.
+
+    $$-\frac{1}{n} \sum_c \log p_c(x) - \log n
+      = \mathrm{KL}(\mathrm{uniform} \,\|\, p(x))$$
+
+    Unlike the entropy of p, it has a gradient where the classifier is sure.
+
+    Args:
+        g: `g(x, *args) -> logits` of shape (classes,), for one example.
+
+    Returns:
+        `loss(x, *args) -> scalar`, at least 0.
+
+    Raises:
+        ValueError: while tracing, if the logits are no vector.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> float(igjax.baselines.surprise(lambda x: x)(jnp.zeros(3)))
+        0.0
+    """
+
+    def loss(x, *args):
+        logits = g(x, *args)
+        if jnp.ndim(logits) != 1:
+            raise ValueError(
+                "baselines.surprise: g must return a vector of logits, got shape "
+                f"{jnp.shape(logits)}. For a batch-first model use igjax.single(g)."
+            )
+        logits = widen(logits)
+        return -jax.nn.log_softmax(logits).mean() - math.log(len(logits))
+
+    return loss
+
+
+class Comparison(NamedTuple):
+    """Attributions of one input under several baselines, one row for each.
+
+    Attributes:
+        results: an `Attribution` whose fields lead with the baselines: `baseline_score`,
+            `score`, `delta` and `error` of each are there.
+        sums: shape (baselines,), the sum of all values.
+        spread: pytree like x: the standard deviation of a value over the baselines.
+        ranks: pytree like x with the baselines in front, int32: the place of a feature
+            by absolute value among all features of x; 0 is the largest.
+        keeps_sign: pytree like x of booleans: whether a value has one sign under all
+            baselines, also if each is wrong by its error.
+        keeps_rank: pytree like x of booleans: whether the rank is always the same.
+
+    Example:
+        >>> import igjax
+        >>> igjax.baselines.Comparison._fields[:2]
+        ('results', 'sums')
+    """
+
+    results: Attribution
+    sums: Any
+    spread: Any
+    ranks: Any
+    keeps_sign: Any
+    keeps_rank: Any
+
+
+def compare(attribute, x, baselines, *args) -> Comparison:
+    """What of an attribution depends on the choice of the baseline, and what does not.
+
+    An explanation that changes its sign from black to blurred is one of the baseline.
+
+    Args:
+        attribute: `attribute(x, baseline, *args) -> Attribution` of a scalar f, of any
+            method; bind the key of a random one with `functools.partial`.
+        x: pytree of arrays, one example.
+        baselines: a list or tuple of baselines, each like x; a scalar stands for a whole
+            leaf.
+        *args: passed to the attribution.
+
+    Returns:
+        A `Comparison`, in the order of the baselines.
+
+    Raises:
+        ValueError: if baselines is no list or tuple, or empty, and as the attribution.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> attribute = igjax.integrated_gradients(lambda x: 2 * x[0] - x[1])
+        >>> found = igjax.baselines.compare(attribute, jnp.ones(2), [0.0, jnp.full(2, 3.0)])
+        >>> found.sums, found.results.baseline_score
+        (Array([ 1., -2.], dtype=float32), Array([0., 3.], dtype=float32))
+        >>> found.keeps_sign, found.keeps_rank
+        (Array([False, False], dtype=bool), Array([ True,  True], dtype=bool))
+    """
+    if not isinstance(baselines, list | tuple) or not baselines:
+        raise ValueError(
+            "baselines.compare: baselines must be a list of baselines, each like x, got "
+            f"{type(baselines).__name__}{' of none' * isinstance(baselines, list | tuple)}."
+        )
+    x = strong(x)
+    for baseline in baselines:
+        _checks.inputs("baselines.compare", x, baseline)
+    like = lambda a, b: jnp.broadcast_to(jnp.asarray(b).astype(a.dtype), a.shape)
+    filled = [jax.tree.map(like, x, baseline) for baseline in baselines]
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *filled)
+    results = jax.vmap(lambda baseline: attribute(x, baseline, *args))(stacked)
+    values, structure = jax.tree.flatten(results.values)
+    ranks = structure.unflatten(_ranks(values))
+    surely = lambda v, e: (v > e).all(0) | (v < -e).all(0)
+    return Comparison(
+        results=results,
+        sums=total(results.values, 1),
+        spread=jax.tree.map(lambda v: v.std(0), results.values),
+        ranks=ranks,
+        keeps_sign=jax.tree.map(surely, results.values, results.error),
+        keeps_rank=jax.tree.map(lambda r: (r == r[:1]).all(0), ranks),
+    )
+
+
+def _ranks(leaves):
+    """The rank of each entry by absolute value among all leaves, row by row."""
+    sizes = np.cumsum([math.prod(a.shape[1:]) for a in leaves])[:-1]
+    flat = jnp.concatenate([jnp.abs(a).reshape(len(a), -1) for a in leaves], 1)
+    order = jnp.argsort(-flat, axis=1)
+    pieces = jnp.split(jnp.argsort(order, axis=1).astype(jnp.int32), sizes, axis=1)
+    return [p.reshape(a.shape) for p, a in zip(pieces, leaves, strict=True)]
 
 
 def _sampler(draw) -> Callable:

@@ -154,12 +154,17 @@ def _advice(result, error, size) -> str:
         return _ADVICE[status]
     if not np.isfinite(error):
         return "The rule has no error estimate: use one of three nodes or more."
+    if np.isnan(result.delta):
+        return (
+            "The values are not meant to add up to a difference of scores: there is no gap "
+            "to judge them by, only their errors."
+        )
     worst = max(float(error), abs(float(result.delta)))
     if worst <= 1e-2 * size:
         return f"By its own samples the rule resolves the path to 1% or better. {_BLIND}"
     return (
         f"The rule does not resolve the path: errors may reach {_percent(worst, size)} of "
-        "the attribution. Use rules.adaptive(tolerance)."
+        "the attribution. Use rules.adaptive(tolerance), and more draws if there are any."
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import igjax
@@ -157,4 +158,66 @@ ZOO = [
     ),
     Specimen("cnn", CNN(1, channels=(3, 4), hidden=12), (6, 6, 1), smooth=False),
     Specimen("transformer", SequenceTransformer(2, 1, 8), (5, 4), smooth=False),
+]
+
+
+# Methods that take no rule, or draw at random. `transform(f, **options)` gives them the
+# signature of the others: the key is fixed, and rows are twice the same baseline.
+
+_NOISE = {"scale": 0.1, "relative": False}
+
+
+def _keyed(combined, rows: bool = False):
+    def attribute(x, baseline, *args):
+        if rows:
+            both = lambda a, b: jnp.broadcast_to(jnp.asarray(b), (2, *jnp.shape(a)))
+            baseline = jax.tree.map(both, x, baseline)
+        return combined(jax.random.key(7), x, baseline, *args)
+
+    return attribute
+
+
+PLAIN = [
+    Method("gradient", igjax.gradient),
+    Method("input_x_gradient", igjax.input_x_gradient),
+]
+RANDOM = [
+    Method(
+        "smooth",
+        lambda f, **o: _keyed(
+            igjax.smooth(igjax.input_x_gradient(f), draws=8, **_NOISE, **o)
+        ),
+    ),
+    Method(
+        "smooth_squared",
+        lambda f, **o: _keyed(
+            igjax.smooth_squared(igjax.input_x_gradient(f), draws=8, **_NOISE, **o)
+        ),
+    ),
+    Method(
+        "smooth_variance",
+        lambda f, **o: _keyed(
+            igjax.smooth_variance(igjax.input_x_gradient(f), draws=16, **_NOISE, **o)
+        ),
+    ),
+    Method(
+        "expected",
+        lambda f, **o: _keyed(igjax.expected(igjax.input_x_gradient(f), **o), rows=True),
+    ),
+    Method(
+        "expected of a sampler",
+        lambda f, **o: _keyed(
+            igjax.expected(
+                igjax.input_x_gradient(f), igjax.baselines.noise(0.1), draws=4, **o
+            )
+        ),
+    ),
+    Method(
+        "expected_integrated_gradients",
+        lambda f, **o: _keyed(igjax.expected_integrated_gradients(f, **o), rows=True),
+    ),
+    Method(
+        "expected_gradients",
+        lambda f, **o: _keyed(igjax.expected_gradients(f, draws=16, **o), rows=True),
+    ),
 ]

@@ -1,10 +1,17 @@
 """Baselines are what they say, like x in structure, shape and dtype, and reproducible."""
 
+import dataclasses
+import functools
+import sys
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import ndimage
 
+import igjax
 from igjax import baselines
 
 from .registry import together
@@ -161,3 +168,150 @@ def test_rows_are_whole_rows_and_all_of_them_come_up(getkey):
 def test_data_without_rows_or_with_unequal_ones_is_refused(maker, data, counts):
     with pytest.raises(ValueError, match=f"same number of examples .*got {counts}"):
         maker(data)
+
+
+# Texts.
+
+
+def test_a_repeated_token_leaves_what_is_to_be_kept():
+    tokens = np.array([[101, 7, 9, 102, 0], [101, 5, 102, 0, 0]])
+    got = baselines.repeated(tokens, 3, keep=(101, 102, 0))
+    np.testing.assert_array_equal(got, [[101, 3, 3, 102, 0], [101, 3, 102, 0, 0]])
+    np.testing.assert_array_equal(baselines.repeated(tokens, 3), 3)
+    assert got.dtype == tokens.dtype
+    with pytest.raises(TypeError, match=r"repeated: tokens must be integers, got float64"):
+        baselines.repeated(np.ones(3), 0)
+
+
+def test_the_mean_embedding_stands_at_every_position():
+    table = np.arange(12.0).reshape(4, 3)
+    x = np.zeros((5, 3), "float16")
+    got = baselines.mean_embedding(table, x)
+    assert_like(got, x)
+    np.testing.assert_array_equal(got, np.tile(table.mean(0), (5, 1)))
+    for bad in (np.ones((4, 2)), np.ones((0, 3)), np.ones(3)):
+        with pytest.raises(ValueError, match=r"mean_embedding: table must have the shape"):
+            baselines.mean_embedding(bad, x)
+
+
+# Learned.
+
+LAYER = np.array([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0], [2.0, 0.1, 1.0]])
+
+
+def test_a_learned_baseline_of_a_trained_classifier_is_predicted_evenly():
+    # Trained to tell three clusters apart; certain at the start, and undecided at the end.
+    centers = 3 * np.eye(3)[:, :2]
+    points = np.repeat(centers, 20, axis=0) + np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.repeat(np.arange(3), 20)
+
+    def fit(w, _):
+        rows = lambda w: jax.nn.log_softmax(points @ w[:2] + w[2:])
+        picked = lambda w: -rows(w)[np.arange(60), labels].mean()
+        return w - jax.grad(picked)(w), None
+
+    def run():
+        w, _ = jax.lax.scan(fit, jnp.zeros((3, 3)), length=300)
+        loss = baselines.surprise(lambda x: x @ w[:2] + w[2])
+        return w, baselines.learned(loss, centers[0], steps=400), loss(centers[0])
+
+    w, found, before = together(run)[0]
+    logits = found.baseline @ w[:2] + w[2]
+    assert before > 0.5
+    assert found.loss < 1e-6
+    np.testing.assert_allclose(jax.nn.softmax(logits), 1 / 3, atol=2e-3)
+    assert found.losses.shape == (401,)
+    assert found.losses[0] == before
+    assert found.loss == found.losses.min()
+
+
+def test_learning_keeps_the_best_point():
+    # So long a step that it only gets worse.
+    result = baselines.learned(
+        lambda x: jnp.sum(x["a"] ** 2), {"a": 0.01 * X["image"]}, optimizer=optax.sgd(10.0)
+    )
+    assert result.loss == result.losses[0]
+    np.testing.assert_array_equal(result.baseline["a"], 0.01 * X["image"])
+
+
+def test_learning_goes_through_jit_and_vmap():
+    loss = baselines.surprise(lambda x, w: w @ x)
+    starts = np.stack([np.ones(3), np.array([1.0, 2.0, 3.0])])
+    learn = lambda x: baselines.learned(loss, x, LAYER, steps=20)
+    batch, second = together(lambda: jax.vmap(learn)(starts), lambda: learn(starts[1]))
+    np.testing.assert_allclose(batch.baseline[1], second.baseline, rtol=1e-10)
+
+
+def test_surprise_is_the_divergence_from_the_uniform_distribution():
+    logits = np.array([0.3, -1.0, 2.0])
+    p = np.exp(logits) / np.exp(logits).sum()
+    want = np.sum(np.log(1 / 3 / p)) / 3
+    loss = baselines.surprise(lambda x: x)
+    np.testing.assert_allclose(loss(logits), want, rtol=1e-12)
+    assert np.isfinite(jax.grad(loss)(np.array([500.0, 0.0, 0.0]))).all()
+    with pytest.raises(ValueError, match=r"surprise: g must return a vector of logits"):
+        loss(np.ones((2, 3)))
+
+
+def test_without_optax_the_error_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optax", None)
+    with pytest.raises(ImportError, match=r'needs optax\. .*pip install "igjax\[models\]"'):
+        baselines.learned(jnp.sum, np.ones(3))
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(ValueError, match="learned: steps must be at least 1, got 0"):
+        baselines.learned(jnp.sum, np.ones(3), steps=0)
+
+
+# Comparisons.
+
+
+def test_a_comparison_holds_each_baseline_and_what_they_agree_on():
+    w, x = np.array([3.0, -1.0, 0.5]), {"a": np.array([1.0, 2.0]), "b": np.array([4.0])}
+    f = lambda x: jnp.vdot(w[:2], x["a"]) + w[2] * x["b"][0]
+    attribute = igjax.integrated_gradients(f, rule=igjax.rules.gauss_legendre(5))
+    tried = [{"a": 0.0, "b": 0.0}, {"a": 0.5, "b": np.array([5.0])}]
+    found = baselines.compare(attribute, x, tried)
+    # w (x - b): (3, -2, 2) and (1.5, -1.5, -0.5).
+    np.testing.assert_allclose(found.results.values["a"], [[3, -2], [1.5, -1.5]])
+    np.testing.assert_allclose(found.results.values["b"], [[2], [-0.5]])
+    np.testing.assert_allclose(found.sums, [3, -0.5])
+    np.testing.assert_allclose(found.results.score, [3, 3])
+    np.testing.assert_allclose(found.results.baseline_score, [0, 3.5])
+    np.testing.assert_allclose(found.results.delta, 0, atol=1e-12)
+    np.testing.assert_allclose(found.spread["a"], [0.75, 0.25])
+    np.testing.assert_array_equal(found.keeps_sign["a"], [True, True])
+    np.testing.assert_array_equal(found.keeps_sign["b"], [False])
+    np.testing.assert_array_equal(found.ranks["a"], [[0, 1], [0, 1]])
+    np.testing.assert_array_equal(found.ranks["b"], [[2], [2]])
+    assert found.keeps_rank["a"].all()
+
+
+def test_a_sign_within_the_error_is_not_kept():
+    def attribute(x, baseline):
+        result = igjax.input_x_gradient(jnp.sum)(x, baseline)
+        return dataclasses.replace(result, error=jnp.array([0.5, 2.0]))
+
+    found = baselines.compare(attribute, np.ones(2), (0.0, -0.5))
+    np.testing.assert_array_equal(found.keeps_sign, [True, False])
+
+
+def test_comparisons_take_methods_of_all_kinds_and_arguments():
+    f = lambda x, w, mode: {"sum": jnp.vdot(w, x)}[mode]
+    key, w, x = jax.random.key(0), np.array([1.0, 2.0]), np.array([1.0, -1.0])
+    smoothed = functools.partial(igjax.smooth(igjax.input_x_gradient(f), draws=8), key)
+    for attribute in (igjax.input_x_gradient(f), smoothed):
+        found = baselines.compare(attribute, x, [0.0, 1.0], w, "sum")
+        np.testing.assert_allclose(found.results.values, [[1, -2], [0, -4]], atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [[], (), np.zeros((2, 3)), {"black": 0.0}, 0.0], ids=str)
+def test_what_is_no_list_of_baselines_is_refused(bad):
+    with pytest.raises(ValueError, match="compare: baselines must be a list of baselines"):
+        baselines.compare(igjax.gradient(jnp.sum), np.ones(3), bad)
+
+
+def test_a_baseline_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"compare: baseline must be a scalar or"):
+        baselines.compare(igjax.gradient(jnp.sum), np.ones(3), [0.0, np.ones(2)])

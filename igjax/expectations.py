@@ -1,0 +1,337 @@
+"""Expectations over baselines: of any attribution, or of gradients one by one.
+
+No single baseline is neutral for every f; a mean over many, rows of data or draws of a
+sampler, asks what x has that typical inputs have not. `expected` averages attributions,
+and with few rows it is a sum and nothing is random. `expected_gradients` draws the place
+on the path along with the baseline, one gradient a draw; `expected_integrated_gradients`
+takes a fixed rule for each baseline. All take a random key first.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from igjax import _checks, _compiled, paths, rules
+from igjax._draws import mean_of
+from igjax._tree import parameter_dtype, strong, total, wide
+from igjax.attribution import Attribution
+from igjax.gradients import of_one_gradient
+from igjax.path_integral import integrand
+
+__all__ = ["expected", "expected_gradients", "expected_integrated_gradients"]
+
+REPLICATES = 8  # independent repetitions of a stratified sample, to know its error
+
+
+def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=None):
+    r"""The mean of an attribution over baselines: rows of data, or draws of a sampler.
+
+    $$a_i = \mathrm{E}_{x' \sim D}\, A_i(x, x')$$
+
+    It takes any attribution; with Integrated Gradients by the adaptive rule each baseline
+    meets its own tolerance (by a fixed rule, `expected_integrated_gradients` knows its
+    error better). `baseline_score` is the mean score of the baselines, and `delta` the
+    gap against score - baseline_score.
+
+    Rows are joint over all leaves. All of them are taken unless `draws` says otherwise,
+    and then nothing is random: `error` is that of the integration. Fewer rows are drawn
+    without repetition, and `error` has a 95% confidence half-width added.
+
+    With a tolerance draws stop as soon as the errors added up over the features, and
+    `delta`, are at most tolerance * sum |values|: looked at after 32 draws, 64 and so on,
+    the confidence shared among these looks. `converged` then means that this was reached,
+    and that each draw itself met its tolerance. The promise is statistical: each value is
+    within its error of the mean over all baselines for at least 95 of 100 keys, as far
+    as means of the draws are near normal. An effect of few baselines, none of which was
+    drawn, cannot be seen.
+
+    Args:
+        attribute: `attribute(x, baseline, *args) -> Attribution`, of any method.
+        sample: None takes rows of the third argument; else `sample(key, baseline)`
+            returns a baseline, given that argument: see `igjax.baselines`.
+        draws: how many baselines are attributed, at least 4; with a tolerance, at the
+            most. None takes every row once. A sampler needs a number.
+        tolerance: relative to the sum of the absolute values, positive; None asks for
+            none. With a tolerance there is no reverse-mode derivative.
+        chunk_size: how many draws are evaluated side by side; it bounds the memory. None
+            chooses.
+
+    Returns:
+        `explain(key, x, baselines, *args) -> Attribution`. Without a sampler each leaf of
+        the baselines has the shape (rows, *shape of the leaf of x). `status` is the worst
+        of the draws, if any had trouble. Else it is NO_TOLERANCE without a tolerance; with
+        one it is BUDGET_SPENT, or, where the errors are within it, TOLERANCE_MET if the
+        draws are verified (the adaptive rule) and NO_TOLERANCE if not (a fixed one).
+
+    Raises:
+        TypeError: if attribute or sample is not callable, or the key is none.
+        ValueError: if draws, tolerance or the shapes of the rows make no sense.
+
+    Example:
+        >>> import functools, igjax, jax, jax.numpy as jnp
+        >>> f, key = lambda x: x[0] * x[1], jax.random.key(0)
+        >>> rows = jnp.array([[0.0, 0.0], [1.0, 0.0]])
+        >>> integrated = igjax.integrated_gradients(f, rule=igjax.rules.gauss_legendre(2))
+        >>> explain = igjax.expected(integrated)
+        >>> explain(key, jnp.array([3.0, 2.0]), rows).values.round(4)
+        Array([2.5, 3.5], dtype=float32)
+
+        GradientSHAP adds noise to the input as well: smooth the expectation.
+
+        >>> noisy = igjax.smooth(functools.partial(explain, key), scale=0.1)
+        >>> noisy(key, jnp.array([3.0, 2.0]), rows).values.shape
+        (2,)
+
+    References:
+        Erion, Janizek, Sturmfels, Lundberg, Lee, "Improving Performance of Deep Learning
+        Models with Axiomatic Attribution Priors and Expected Gradients", 2021.
+    """
+    caller = "expected"
+    _checks.function(caller, "attribute", attribute)
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"{caller}: tolerance must be positive, got {tolerance}.")
+    options = (draws, tolerance, chunk_size)
+    return _compiled.function(caller, _over_baselines(caller, attribute, sample, *options))
+
+
+def _over_baselines(caller, attribute, sample, draws, tolerance, chunk_size):
+    """The mean of an attribution over baselines, not compiled yet."""
+    _check_sampler(caller, sample, draws)
+    _checks.chunk_size(caller, chunk_size)
+    if draws is not None:
+        _checks.draws(caller, draws, 4, 1)
+
+    def explain(key, x, baselines, /, *args):
+        _checks.key(caller, key)
+        _checks.inputs(caller, x, x)
+        rows, pick = _picker(caller, sample, strong(x), baselines)
+        count = rows if draws is None else draws
+        if rows is not None and count > rows:
+            raise ValueError(
+                f"{caller}: draws must be at most the number of rows, {rows}, got {draws}. "
+                "Every row once, draws=None, is exact."
+            )
+        if rows is None:
+            place = lambda k: jax.random.fold_in(key, k)
+        else:
+            order = jax.random.permutation(key, rows)
+            place = lambda k: order[k]
+
+        draw = lambda k: attribute(x, pick(place(k)), *args)
+        return mean_of(draw, count, chunk_size, population=rows, tolerance=tolerance)
+
+    return explain
+
+
+def expected_integrated_gradients(
+    f, sample=None, *, rule=None, draws=None, chunk_size=None
+):
+    r"""Expected Gradients by a fixed rule for the path from each baseline.
+
+    $$a_i = \mathrm{E}_{x' \sim D}\, (x_i - x'_i) \sum_k w_k\,
+      \partial_i f\bigl(x' + t_k (x - x')\bigr)$$
+
+    The values are those of `expected(integrated_gradients(f, rule=rule))`; the error is
+    sharper, because it is that of the rule on the mean of the integrands, in which the
+    errors of the baselines cancel as they do in the values. It does not contain rounding.
+    For a smooth f this takes the fewest gradients by far.
+
+    Args:
+        f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
+        sample: as in `expected`.
+        rule: a fixed rule of at least three nodes, `rules.Rule`, all of whose nodes are
+            evaluated side by side; None is `rules.gauss_legendre(8)`.
+        draws: as in `expected`: how many baselines are taken.
+        chunk_size: how many baselines are evaluated side by side. None chooses.
+
+    Returns:
+        `explain(key, x, baselines, *args) -> Attribution`, as in `expected`. `status` is
+        NO_TOLERANCE, or NON_FINITE.
+
+    Raises:
+        TypeError: if the rule is no fixed one, and as `expected`.
+        ValueError: as `expected`, and as `integrated_gradients`.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> explain = igjax.expected_integrated_gradients(lambda x: x[0] * x[1])
+        >>> rows = jnp.array([[0.0, 0.0], [1.0, 0.0]])
+        >>> explain(jax.random.key(0), jnp.array([3.0, 2.0]), rows).values.round(4)
+        Array([2.5, 3.5], dtype=float32)
+
+    References:
+        Erion, Janizek, Sturmfels, Lundberg, Lee, "Improving Performance of Deep Learning
+        Models with Axiomatic Attribution Priors and Expected Gradients", 2021.
+    """
+    caller = "expected_integrated_gradients"
+    rule = rules.gauss_legendre(8) if rule is None else rule
+    if not isinstance(rule, rules.Rule):
+        raise TypeError(
+            f"{caller}: rule must be a fixed one, rules.gauss_legendre(n), say, got "
+            f"{rule!r}. Of the adaptive rule use expected(integrated_gradients(f))."
+        )
+    options = (f, paths.straight, rule, None)
+    one = _compiled.attribution(caller, _all_rows_of_a_rule, *options, scalar=True)
+    mean_sums = _over_baselines(caller, one, sample, draws, None, chunk_size)
+
+    def of_rule(sums):
+        if len(sums) == 1:
+            return jnp.full_like(sums[0], jnp.inf)  # the rule has no estimate
+        return jnp.sqrt((sums[1:] ** 2).sum(0))
+
+    def explain(key, x, baselines, /, *args):
+        mean = mean_sums(key, x, baselines, *args)
+        add = lambda sums, e: of_rule(sums) + e[0]
+        error = jax.tree.map(add, mean.values, mean.error)
+        values = jax.tree.map(lambda a: a[0], mean.values)
+        return dataclasses.replace(mean, values=values, error=error)
+
+    return _compiled.function(caller, explain)
+
+
+def _all_rows_of_a_rule(f, path, operands, rule, chunk_size) -> Attribution:
+    """The recipe of one baseline: the sums of all rows of weights, signed, in one tree."""
+    del chunk_size
+    f, path = partial(f, operands), partial(path, operands)
+    dtype = parameter_dtype(operands.x)
+    nodes = jnp.asarray(rule.nodes).astype(dtype)
+    weights = jnp.concatenate([rule.weights[None], rule.error_weights]).astype(dtype)
+    parts = jax.vmap(lambda t: integrand(f, path, t)[1])(nodes)
+    weigh = lambda a: jnp.tensordot(weights.astype(a.dtype), a, 1, precision="highest")
+    sums = jax.tree.map(weigh, parts)
+    values = jax.tree.map(lambda a: a[0], sums)
+    result = _of_one_path(f, operands, values, sums)
+    return dataclasses.replace(result, evaluations=jnp.int32(nodes.size))
+
+
+def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
+    r"""Expected Gradients by one gradient a draw, of the baseline and the place at once.
+
+    $$a_i = \mathrm{E}_{x' \sim D,\; t \sim U(0, 1)}\,
+      (x_i - x'_i)\, \partial_i f\bigl(x' + t (x - x')\bigr)$$
+
+    Use it where there are more baselines than gradients to spend on them, or f is
+    kinked; else `expected_integrated_gradients` needs far fewer. The draws
+    are stratified, not independent: rows are dealt out evenly in a random order, and the
+    places on the path of one row, and of successive rows, are spread by a
+    quasi-random sequence with a random shift. Eight independent repetitions of that tell
+    the error, which falls faster than the root of the number of draws.
+
+    Args:
+        f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
+        sample: as in `expected`.
+        draws: how many gradients are taken; a multiple of 8, at least 16.
+        chunk_size: how many draws are evaluated side by side; it bounds the memory. None
+            chooses.
+
+    Returns:
+        `explain(key, x, baselines, *args) -> Attribution`, as in `expected`. Each `error`
+        is a 95% confidence half-width; `delta` is the gap against f(x) less the mean
+        score of the baselines drawn, and is random too.
+
+    Raises:
+        TypeError: as `expected`, and as `integrated_gradients`.
+        ValueError: as `expected`, and as `integrated_gradients`.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> explain = igjax.expected_gradients(lambda x: (x**2).sum(), draws=1024)
+        >>> rows = jnp.array([[0.0, 0.0], [1.0, 0.0]])
+        >>> result = explain(jax.random.key(0), jnp.array([3.0, 2.0]), rows)
+        >>> bool((abs(result.values - jnp.array([8.5, 4.0])) <= result.error).all())
+        True
+
+    References:
+        Erion, Janizek, Sturmfels, Lundberg, Lee, "Improving Performance of Deep Learning
+        Models with Axiomatic Attribution Priors and Expected Gradients", 2021.
+    """
+    caller = "expected_gradients"
+    _checks.function(caller, "f", f)
+    _check_sampler(caller, sample, draws)
+    _checks.chunk_size(caller, chunk_size)
+    _checks.draws(caller, draws, 2 * REPLICATES, REPLICATES)
+
+    def at(t, x, baseline, *args):
+        rule = rules.Rule(t[None], jnp.ones_like(t)[None], jnp.zeros((0, 1), t.dtype))
+        options = (f, paths.straight, rule, None)
+        one = _compiled.attribution(caller, _one_gradient, *options, scalar=True)
+        return one(x, baseline, *args)
+
+    def explain(key, x, baselines, /, *args):
+        _checks.key(caller, key)
+        _checks.inputs(caller, x, x)
+        x = strong(x)
+        rows, pick = _picker(caller, sample, x, baselines)
+        dtype = parameter_dtype(x)
+
+        def replicate(r):
+            key_of_order, key_of_shift, key_of_samples = jax.random.split(
+                jax.random.fold_in(key, r), 3
+            )
+            shift = jax.random.uniform(key_of_shift, (), dtype)
+            order = None if rows is None else jax.random.permutation(key_of_order, rows)
+
+            def draw(k):
+                if order is None:
+                    baseline, t = pick(jax.random.fold_in(key_of_samples, k)), _spread(k, 0)
+                else:
+                    baseline, t = pick(order[k % rows]), _spread(k // rows, k % rows)
+                return at((t.astype(dtype) + shift) % 1, x, baseline, *args)
+
+            found = mean_of(draw, draws // REPLICATES, chunk_size)
+            # What differs between dependent draws says nothing of the error.
+            nothing = jax.tree.map(jnp.zeros_like, found.error)
+            return dataclasses.replace(found, error=nothing)
+
+        return mean_of(replicate, REPLICATES, 1)
+
+    return _compiled.function(caller, explain)
+
+
+def _spread(sweep, row):
+    """Places in [0, 1), far apart for successive sweeps of a row, and for successive rows.
+
+    Multiples of the golden and the silver ratio, as fractions of 2**32: integers wrap.
+    """
+    golden, silver = jnp.uint32(0x9E3779B9), jnp.uint32(0x6A09E668)
+    place = golden * jnp.asarray(sweep, jnp.uint32) + silver * jnp.asarray(row, jnp.uint32)
+    return (place >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def _one_gradient(f, path, operands, rule, chunk_size) -> Attribution:
+    """The recipe of one draw: the gradient at the one node of the rule."""
+    del chunk_size
+    f, path = partial(f, operands), partial(path, operands)
+    _, values = integrand(f, path, rule.nodes[0].astype(parameter_dtype(operands.x)))
+    return _of_one_path(f, operands, values, values)
+
+
+def _of_one_path(f, operands, attributions, values) -> Attribution:
+    """The result for one baseline, with what the attributions leave of the scores."""
+    score, start = f(operands.x), f(operands.baseline)
+    wider = lambda a: a.astype(wide(a.dtype))
+    gap = total(attributions, 0) - (wider(score) - wider(start))
+    return of_one_gradient(values, gap, score, start, jnp.isfinite(gap))
+
+
+def _picker(caller, sample, x, baselines) -> tuple[Any, Callable]:
+    """The number of rows, if baselines are rows, and how to get one by index or key."""
+    if sample is not None:
+        _checks.inputs(caller, x, baselines)
+        like = lambda b, a: jnp.broadcast_to(jnp.asarray(b).astype(a.dtype), a.shape)
+        baselines = jax.tree.map(like, baselines, x)
+        return None, lambda key: sample(key, baselines)
+    rows = _checks.rows(caller, x, baselines)
+    return rows, lambda i: jax.tree.map(lambda a: jnp.asarray(a)[i], baselines)
+
+
+def _check_sampler(caller, sample, draws) -> None:
+    if sample is None:
+        return
+    _checks.function(caller, "sample", sample)
+    if draws is None:
+        raise ValueError(f"{caller}: a sampler needs draws, the number of baselines.")
