@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 
 import _adversarial
@@ -91,6 +92,7 @@ def judge(outcome, exact, believed, dtype, scores) -> dict[str, float]:
 
 
 KEPT = _suites.CACHE / "promise"
+RUN = time.time()  # times of one run only are compared
 
 
 def keep(suite, dtype, rows) -> None:
@@ -98,6 +100,7 @@ def keep(suite, dtype, rows) -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     path = KEPT / f"{suite.name}-{dtype}.json"
     kept = json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows = {label: {**row, "run": RUN} for label, row in rows.items()}
     path.write_text(json.dumps({"kind": suite.kind, "rows": {**kept, **rows}}, indent=1))
 
 
@@ -109,7 +112,7 @@ def bars() -> None:
         "at tolerances 0.05, 0.01, 0.001. Other promises that were false: of all rows that"
     )
     print("are not igjax's. Time: of Captum's fastest setting that gets 99% of the inputs")
-    print("within 0.01, in units of igjax's at tolerance 0.01.\n")
+    print("within 0.01, in units of igjax's at tolerance 0.01, if both ran in one run.\n")
     print(
         f"{'suite':<25}{'n':>4}{'cost':>6}  {'false':<9}{'converged':<17}"
         f"{'others false':>13}  time"
@@ -136,6 +139,8 @@ def _faster(rows) -> str:
         most = max(int(name.split()[1]) for _, name in captum)
         return f"never within {most} steps"
     seconds, name = min(good)
+    if rows[name].get("run", 0) != rows["igjax 0.01"].get("run"):
+        return f"({name})"
     return f"{seconds / rows['igjax 0.01']['seconds']:.1f} ({name})"
 
 
