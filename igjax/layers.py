@@ -10,6 +10,19 @@ through the layer; what goes around it is missing, and `delta` says how much tha
 `layer` is a name or a pytree of names; the results come in the same structure. A value
 that is tagged more than once (a module called twice, a tagged pytree) is a tuple of
 arrays in the order of their making.
+
+The two answers agree where the trunk is affine: the image of a straight line is straight.
+Elsewhere they differ. Here y = (x, x**2) and f = y1 y2, and x goes from 0 to 1. The line
+in the space of y treats both units alike, through points (t, t) that no x has. The layer
+itself goes through (t, t**2): the second unit comes late, when the first is there already.
+
+    >>> import igjax, jax.numpy as jnp
+    >>> from jax.ad_checkpoint import checkpoint_name
+    >>> f = lambda x: checkpoint_name(jnp.stack([x, x**2]), "y").prod()
+    >>> igjax.layer_integrated_gradients(f, "y")(1.0, 0.0).values.round(3)
+    Array([0.5, 0.5], dtype=float32)
+    >>> igjax.layer_conductance(f, "y")(1.0, 0.0).values.round(3)  # t**2 dt, and t d(t**2)
+    Array([0.333, 0.667], dtype=float32)
 """
 
 import dataclasses
