@@ -11,6 +11,7 @@ from igjax import (
 from igjax.attribution import Attribution as Attribution, Status as Status
 from igjax.bridges import (
     Embedded as Embedded,
+    contrast as contrast,
     from_embedding as from_embedding,
     select as select,
     single as single,
@@ -27,6 +28,11 @@ from igjax.expectations import (
     expected_integrated_gradients as expected_integrated_gradients,
 )
 from igjax.gradients import gradient as gradient, input_x_gradient as input_x_gradient
+from igjax.groups import (
+    aggregate as aggregate,
+    grouped as grouped,
+    token_groups as token_groups,
+)
 from igjax.guided import guided_integrated_gradients as guided_integrated_gradients
 from igjax.integrated import (
     adaptive_rule as adaptive_rule,

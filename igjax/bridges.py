@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["Embedded", "from_embedding", "select", "single"]
+__all__ = ["Embedded", "contrast", "from_embedding", "select", "single"]
 
 
 def single(g) -> Callable:
@@ -57,7 +57,9 @@ def select(g) -> Callable:
     """Makes a function with a vector of outputs one of a single output, chosen by label.
 
     The label is an argument, so one compilation serves all classes. Take the label fixed
-    at x, a predicted class too: a maximum taken along the path is another function.
+    at x, a predicted class too: a maximum taken along the path is another function. The
+    log-probability of a class is `select(lambda x, *args: log_softmax(g(x, *args)))` with
+    `jax.nn.log_softmax`; the loss is minus that.
 
     Args:
         g: `g(x, *args) -> outputs` of shape (classes,), for one example.
@@ -78,45 +80,100 @@ def select(g) -> Callable:
         >>> attribute(jnp.array([1.0, 3.0]), 0.0, 1).values.round(5)
         Array([0., 6.], dtype=float32)
     """
-    classes = []
+    choose, check = _chosen("select", g)
 
     def f(x, label, *args):
-        _check_label_type(label)
-        outputs = g(x, *args)
-        if np.ndim(outputs) != 1:
-            raise ValueError(
-                f"select: g must return a vector of outputs, got {np.shape(outputs)}. "
-                "For a batch-first model use igjax.select(igjax.single(g))."
-            )
-        classes[:] = outputs.shape
-        _check_label(label, len(outputs))
-        inside = (label >= 0) & (label < len(outputs))
-        return jnp.where(inside, outputs[jnp.where(inside, label, 0)], jnp.nan)
+        (output,) = choose(x, (label,), args)
+        return output
 
     def validate(x, label, *args):
         del x, args  # the arguments of f; only the label may be out of range
-        if classes:
-            _check_label(label, classes[0])
+        check(label)
 
     # igjax calls it with the concrete arguments of an attribution.
     f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
     return _named(f, g)
 
 
-def _check_label_type(label) -> None:
+def contrast(g) -> Callable:
+    """Makes a function with a vector of outputs the difference of two, chosen by labels.
+
+    Use it to ask why this class rather than that one: of logits, the difference is that
+    of log-probabilities, and what raises both classes alike cancels.
+
+    Args:
+        g: `g(x, *args) -> outputs` of shape (classes,), for one example.
+
+    Returns:
+        `f(x, label, other, *args) -> scalar`, the output of the label minus that of the
+        other; labels are as in `select`.
+
+    Raises:
+        ValueError: as `select`.
+        TypeError: as `select`.
+
+    Example:
+        >>> import igjax, jax.numpy as jnp
+        >>> f = igjax.contrast(lambda x: 2.0 * x)
+        >>> attribute = igjax.integrated_gradients(f)
+        >>> attribute(jnp.array([1.0, 3.0]), 0.0, 1, 0).values.round(5)
+        Array([-2.,  6.], dtype=float32)
+    """
+    choose, check = _chosen("contrast", g)
+
+    def f(x, label, other, *args):
+        one, another = choose(x, (label, other), args)
+        return one - another
+
+    def validate(x, label, other, *args):
+        del x, args
+        check(label, other)
+
+    f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
+    return _named(f, g)
+
+
+def _chosen(caller: str, g):
+    """How outputs of g are chosen by labels, and how concrete labels are checked."""
+    classes = []
+
+    def choose(x, labels, args):
+        for label in labels:
+            _check_label_type(caller, label)
+        outputs = g(x, *args)
+        if np.ndim(outputs) != 1:
+            raise ValueError(
+                f"{caller}: g must return a vector of outputs, got {np.shape(outputs)}. "
+                f"For a batch-first model use igjax.{caller}(igjax.single(g))."
+            )
+        classes[:] = outputs.shape
+        check(*labels)
+        inside = [(label >= 0) & (label < len(outputs)) for label in labels]
+        at = [jnp.where(i, label, 0) for i, label in zip(inside, labels, strict=True)]
+        return [jnp.where(i, outputs[k], jnp.nan) for i, k in zip(inside, at, strict=True)]
+
+    def check(*labels):
+        for label in labels if classes else ():
+            _check_label(caller, label, classes[0])
+
+    return choose, check
+
+
+def _check_label_type(caller: str, label) -> None:
     kind = getattr(label, "dtype", None) or np.asarray(label).dtype
     if not jnp.issubdtype(kind, jnp.integer) or np.ndim(label):
         got = f"{kind}{list(label.shape)}" if hasattr(label, "shape") else repr(label)
         raise TypeError(
-            f"select: the label must be an integer scalar, got {got}. One example has one "
-            "label, f(x, label, *args); a batch of labels goes through jax.vmap(attribute)."
+            f"{caller}: the label must be an integer scalar, got {got}. One example has "
+            "one label, f(x, label, *args); a batch of labels goes through "
+            "jax.vmap(attribute)."
         )
 
 
-def _check_label(label, classes: int) -> None:
+def _check_label(caller: str, label, classes: int) -> None:
     if not isinstance(label, Tracer) and not 0 <= label < classes:
         raise ValueError(
-            f"select: the label must be in [0, {classes}), got {label}. g returns "
+            f"{caller}: the label must be in [0, {classes}), got {label}. g returns "
             f"{classes} outputs."
         )
 

@@ -10,6 +10,21 @@ through the layer; what goes around it is missing, and `delta` says how much tha
 `layer` is a name or a pytree of names; the results come in the same structure. A value
 that is tagged more than once (a module called twice, a tagged pytree) is a tuple of
 arrays in the order of their making.
+
+The two answers agree where the trunk is affine: the image of a straight line is straight.
+Elsewhere they differ. Here y = (x, x**2), f = 6 y1 y2, and x goes from 0 to 1. The line in
+the space of y treats both units alike, through points (t, t) that no x has. The layer
+itself goes through (t, t**2): the second unit comes late, when the first is there already,
+and it gets the integral of 6 t d(t**2), the first one that of 6 t**2 dt.
+
+    >>> import igjax, jax.numpy as jnp
+    >>> from jax.ad_checkpoint import checkpoint_name
+    >>> f = lambda x: 6 * checkpoint_name(jnp.stack([x, x**2]), "y").prod()
+    >>> rule = igjax.rules.gauss_legendre(8)
+    >>> igjax.layer_integrated_gradients(f, "y", rule=rule)(1.0, 0.0).values.round()
+    Array([3., 3.], dtype=float32)
+    >>> igjax.layer_conductance(f, "y", rule=rule)(1.0, 0.0).values.round()
+    Array([2., 4.], dtype=float32)
 """
 
 import dataclasses

@@ -125,6 +125,38 @@ def test_bridges_compose():
     np.testing.assert_allclose(explain(f)(X, 0.0, 3).values, W[3] * X, rtol=1e-12)
 
 
+# contrast
+
+
+def test_a_contrast_is_the_difference_of_two_outputs():
+    f = igjax.contrast(lambda x, scale: scale * (W @ x))
+    result = jax.vmap(explain(f), (None, None, 0, 0, None))(
+        X, 0.0, np.array([0, 3, -1, 1]), np.array([1, 2, 0, CLASSES]), 2.0
+    )
+    np.testing.assert_allclose(result.values[0], 2 * (W[0] - W[1]) * X, rtol=1e-12)
+    np.testing.assert_allclose(result.values[1], 2 * (W[3] - W[2]) * X, rtol=1e-12)
+    np.testing.assert_array_equal(np.isnan(result.score), [False, False, True, True])
+    np.testing.assert_array_equal(result.status == igjax.Status.NON_FINITE, [0, 0, 1, 1])
+
+
+def test_a_contrast_of_logits_is_that_of_log_probabilities():
+    logs = lambda x: jax.nn.log_softmax(outputs(x))
+    f, g = igjax.contrast(outputs), igjax.contrast(logs)
+    np.testing.assert_allclose(g(X, 2, 0), f(X, 2, 0), rtol=1e-12)
+    np.testing.assert_allclose(igjax.select(logs)(X, 2), logs(X)[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("labels", [(-1, 0), (0, CLASSES)])
+def test_contrasts_with_concrete_labels_out_of_range_are_errors(labels):
+    attribute = explain(igjax.contrast(outputs))
+    message = rf"contrast: the label must be in \[0, {CLASSES}\)"
+    with pytest.raises(ValueError, match=message):
+        attribute(X, 0.0, *labels)
+    attribute(X, 0.0, 1, 2)
+    with pytest.raises(ValueError, match=message):
+        attribute(X, 0.0, *map(jnp.int32, labels))
+
+
 # from_embedding
 
 TOKENS = np.array([3, 1, 4, 1, 5])

@@ -28,6 +28,7 @@ ORDER = [
     "costs",
     "_blocks",
     "integrated",
+    "groups",
     "layers",
     "interactions",
     "guided",
