@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
-.PHONY: demo test slow lint dist pretrained weights clean
+.PHONY: demo test slow examples lint dist pretrained weights clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile tests
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow tests
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow tests
+
+# The examples of the README and of all docstrings.
+examples: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --dist load igjax README.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -128,6 +128,7 @@ def test_two_jumps_that_cancel_in_the_score_are_both_found():
     assert keeps_promise(result, exact, 1e-2).all()
 
 
+@pytest.mark.slow
 def test_kinks_of_a_hidden_layer_of_relus_are_resolved():
     generator = np.random.default_rng(8)
     w, c = generator.normal(size=(12, 5)), generator.normal(size=12)
@@ -141,6 +142,7 @@ def test_kinks_of_a_hidden_layer_of_relus_are_resolved():
     assert keeps_promise(result, np.array(exact), 1e-3).all()
 
 
+@pytest.mark.slow
 def test_many_kinks_are_not_taken_for_a_smooth_panel():
     # With 150 kinks on the path each panel has several, and nested rules may agree.
     generator = np.random.default_rng(5)
@@ -254,6 +256,7 @@ def test_an_output_within_the_tolerance_is_not_refused_for_another_that_is_not()
     assert result.status.tolist() == [Status.TOLERANCE_MET, Status.BUDGET_SPENT]
 
 
+@pytest.mark.slow
 def test_a_small_budget_is_kept_and_reported():
     result = quickly(explain(step, max_evaluations=45))(X, 0.0, 0.37, 1e-5)
     assert result.status == STATUS.BUDGET_SPENT
@@ -340,6 +343,7 @@ def test_transformations_of_a_batch_give_the_same_results():
     same(quickly(EACH)(X, 0.0, PLACES, WIDTHS), want)
 
 
+@pytest.mark.slow
 def test_a_closure_over_a_mapped_value_is_mapped():
     def each(place, width):
         return explain(lambda x: step(x, place, width))(X, 0.0)
@@ -454,6 +458,7 @@ def test_collectives_in_f_are_refused():
 # Inputs of all kinds.
 
 
+@pytest.mark.slow
 def test_complex_inputs_get_real_values():
     z = np.array([1.0 + 2.0j, -0.5j])
     result = explain(lambda z: jnp.sum(jnp.abs(z) ** 2))(z, 0.0)

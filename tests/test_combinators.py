@@ -59,6 +59,7 @@ def integrated(x, baseline):
     return dataclasses.replace(result, error=jnp.zeros_like(result.error))
 
 
+@pytest.mark.slow
 def test_smoothing_has_the_mean_and_an_error_that_covers():
     results = repeated(igjax.smooth(integrated, draws=512, **noisy), X, B)
     exact = W * (X**2 + S**2 - B**2) / 2

@@ -431,6 +431,7 @@ def compare(rules, **options):
     return convergence(exponential, X, 0.0, rules=rules, **options)
 
 
+@pytest.mark.slow
 def test_the_midpoint_rule_gains_a_factor_of_four_by_doubling():
     found = compare([midpoint(8 * 2**i) for i in range(5)], reference=EXACT)
     # Its relative error on exp is h^2 s^2/24 - 7 h^4 s^4/5760 ..., h = 1/n.

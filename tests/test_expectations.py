@@ -111,6 +111,7 @@ def test_rows_stay_together_over_the_leaves(make):
     assert result.status == igjax.Status.NO_TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_part_of_the_rows_is_unbiased_and_its_error_covers():
     rows = np.random.default_rng(3).uniform(-1, 1, size=(60, 3))
     results = repeated(igjax.expected(exactly(quadratic), draws=40), X, rows)
@@ -146,6 +147,7 @@ def test_a_sampler_of_the_user_gets_a_key_and_the_baseline_as_arrays():
     np.testing.assert_allclose(result.values["a"], W * (X - 1.5), atol=4 * 2 * 0.5 / 16)
 
 
+@pytest.mark.slow
 def test_a_tolerance_is_met_as_often_as_promised():
     sample = igjax.baselines.noise(0.5)
     options = {"draws": 4096, "tolerance": 0.05, "chunk_size": 32}
@@ -322,6 +324,7 @@ def test_expected_gradients_take_samplers():
     assert_covers(results, exact, slack=0.03)
 
 
+@pytest.mark.slow
 def test_gradient_shap_is_a_smoothed_expectation():
     key = jax.random.key(1)
     explain = partial(igjax.expected(exactly(quadratic)), key)

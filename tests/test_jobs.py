@@ -171,6 +171,7 @@ def written(folder):
     return {int(path.stem[6:]) for path in folder.glob("batch_*.npz")}
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

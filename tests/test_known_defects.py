@@ -214,6 +214,7 @@ def test_background_rows_stay_whole(getkey):
 # mean over both ends counts the node at 0 as much as all others; token scores were norms.
 
 
+@pytest.mark.slow
 def test_a_layer_normed_transformer_at_a_zero_baseline():
     model = SequenceTransformer(2, 1, 8)
     generator = np.random.default_rng(42)

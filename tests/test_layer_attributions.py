@@ -94,6 +94,7 @@ def test_the_conductance_of_a_hidden_layer_is_its_own_growth():
     assert result.status == igjax.Status.NO_TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_adaptive_conductance_keeps_its_promise():
     scales = np.array([1.0, 200.0])
     attribute = jax.vmap(igjax.layer_conductance(hidden, "hidden"), (None, None, 0))
@@ -147,6 +148,7 @@ def test_several_layers_share_one_sweep_and_each_is_complete():
     np.testing.assert_allclose([u.values.sum() for u in units], first, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_adaptive_conductances_agree_with_the_definition():
     _, second, neuron = by_definition(X, B)
     rule = igjax.rules.adaptive(1e-6)

@@ -80,6 +80,7 @@ def certificate(e):
 # What is computed.
 
 
+@pytest.mark.slow
 def test_values_of_the_words_agree_with_an_integral_by_jax_alone(run):
     e = run[3]
     model, params, vocabulary = sentiment.load()

@@ -327,6 +327,7 @@ def test_without_freedom_the_guided_walk_is_the_straight_line():
     assert errors[1] < errors[0] / 10  # second order, but for a logarithm
 
 
+@pytest.mark.slow
 def test_the_gap_of_a_guided_walk_closes_with_its_steps():
     xs, zero = DRAW.normal(size=(20, 7)), np.zeros(7)
     smooth = lambda x: jnp.tanh(V1 @ x + 0.1) @ V2
@@ -350,6 +351,7 @@ def test_a_step_across_one_kink_is_exact():
     close(attribute(x, np.zeros(3)).values, w / w.sum() * f(x))
 
 
+@pytest.mark.slow
 def test_a_guided_walk_is_differentiable_where_its_choices_do_not_change():
     x = DRAW.normal(size=7)
     attribute = igjax.guided_integrated_gradients(

@@ -98,6 +98,7 @@ def test_a_fresh_process_that_knows_igjax_gets_the_same_attribution(tmp_path):
     assert_same(fields, expected("fixed", "vmap", 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_a_dict_of_the_fields_needs_no_igjax(name, tmp_path):
     exported = export.export(batched(RULES[name], pack=vars))(ROWS, BASELINE)
@@ -137,6 +138,7 @@ def test_symbolic_sizes_of_an_example_are_refused_by_name(rule):
         export.export(jax.jit(attribute))(*shapes("batch", "n"))
 
 
+@pytest.mark.slow
 def test_the_tolerance_may_be_chosen_by_the_server():
     def attribute(x, baseline, tolerance):
         rule = igjax.rules.adaptive(tolerance)
