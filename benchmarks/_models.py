@@ -1,4 +1,4 @@
-"""Four small models, each in Flax and as a torch twin with the same weights.
+"""Small models, each in Flax and as a torch twin with the same weights.
 
 A `Case` holds everything that a benchmark needs: a scalar `f(x, label, params)` of
 one example, inputs, labels, and a maker of the torch module.  Nothing here is
@@ -73,6 +73,17 @@ class LSTM(nn.Module):
         return nn.Dense(NUM_CLASSES)(states[-1])
 
 
+class Text(nn.Module):
+    """An LSTM of 64 units over the projections of 50 one-hot tokens."""
+
+    @nn.compact
+    def __call__(self, x):
+        """Return the logits of one text."""
+        x = nn.Dense(64)(x)
+        states = nn.RNN(nn.OptimizedLSTMCell(64, param_dtype=x.dtype))(x)
+        return nn.Dense(NUM_CLASSES)(states[-1])
+
+
 class Transformer(nn.Module):
     """Two pre-norm blocks of width 64 with four heads, on embeddings."""
 
@@ -137,10 +148,11 @@ def _torch_cnn(params, pool="AvgPool2d"):
     )
 
 
-def _torch_lstm(params):
+def _torch_lstm(params, inputs=32, units=128):
     from torch import nn as tnn
 
     cell = params["OptimizedLSTMCell_0"]
+    head = params[f"Dense_{len(params) - 2}"]
     gates = "ifgo"
     weight_ih = np.concatenate([np.asarray(cell["i" + g]["kernel"]).T for g in gates])
     weight_hh = np.concatenate([np.asarray(cell["h" + g]["kernel"]).T for g in gates])
@@ -149,17 +161,23 @@ def _torch_lstm(params):
     class Net(tnn.Module):
         def __init__(self):
             super().__init__()
-            self.lstm = tnn.LSTM(32, 128, batch_first=True)
+            self.lstm = tnn.LSTM(inputs, units, batch_first=True)
             self.lstm.weight_ih_l0 = _tensor(weight_ih)
             self.lstm.weight_hh_l0 = _tensor(weight_hh)
             self.lstm.bias_ih_l0 = _tensor(bias)
             self.lstm.bias_hh_l0 = _tensor(np.zeros_like(bias))
-            self.head = _torch_dense(params["Dense_0"])
+            self.head = _torch_dense(head)
 
         def forward(self, x):
             return self.head(self.lstm(x)[0][:, -1])
 
     return Net()
+
+
+def _torch_text(params):
+    from torch import nn as tnn
+
+    return tnn.Sequential(_torch_dense(params["Dense_0"]), _torch_lstm(params, 64, 64))
 
 
 def _torch_norm(leaf):
@@ -221,6 +239,7 @@ _MODELS = {
         functools.partial(_torch_cnn, pool="MaxPool2d"),
     ),
     "lstm": (LSTM(), (100, 32), 32, _torch_lstm),
+    "text": (Text(), (50, 2000), 16, _torch_text),
     "transformer": (Transformer(), (64, 64), 16, _torch_transformer),
 }
 NAMES = tuple(_MODELS)
@@ -241,6 +260,10 @@ def make(name: str, seed: int = 0) -> Case:
     inputs = rng.normal(size=(batch, *shape)).astype(np.float32)
     if name.startswith(("mlp", "cnn")):
         inputs = np.abs(inputs)
+    if name == "text":
+        inputs = np.eye(shape[1], dtype=np.float32)[
+            rng.integers(shape[1], size=inputs.shape[:2])
+        ]
     params = model.init(jax.random.key(seed), jnp.asarray(inputs[0]))["params"]
     params = jax.tree.map(np.asarray, params)
 
