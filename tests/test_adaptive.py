@@ -97,6 +97,7 @@ def test_one_converged_example_pays_for_what_it_is_not_for_its_batch():
     assert 15 < evaluations[1] < evaluations[2]
 
 
+@pytest.mark.slow
 def test_jumps_of_two_features_within_the_resolution_of_the_dtype_are_refused():
     # Both happen between neighboring floats: the tails show the wider one alone.
     def f(x, place, apart):
@@ -221,6 +222,7 @@ def test_easy_functions_cost_one_panel_and_converge(dtype):
 # The certificate.
 
 
+@pytest.mark.slow
 def test_estimated_errors_are_within_the_tolerance_and_cover_the_true_ones():
     places = np.linspace(0.05, 0.95, 6)
     widths = np.tile([1e-4, 1e-2, 1.0], 2)
@@ -249,6 +251,7 @@ def test_each_output_of_a_jacobian_meets_the_tolerance_by_itself():
     assert (error <= 1e-3 * np.abs(exact).sum(-1)).all()
 
 
+@pytest.mark.slow
 def test_an_output_within_the_tolerance_is_not_refused_for_another_that_is_not():
     f = lambda x: jnp.stack([x.sum(), jnp.sin(1e4 * x[0])])
     rule = adaptive(1e-2, max_evaluations=60)
@@ -264,6 +267,7 @@ def test_a_small_budget_is_kept_and_reported():
     assert not result.converged
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_nan_in_mid_path_is_reported():
     # The root of a square has the gradient 0 / 0 where the path crosses 1/2.
     result = explain(lambda x: jnp.sqrt((x.sum() - 0.5) ** 2))(np.array([0.25, 0.75]), 0.0)
@@ -317,6 +321,7 @@ def same(got, want):
     np.testing.assert_allclose(got.values, want.values, rtol=ROUNDING, atol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_neighbors_do_not_change_a_mesh():
     together = EACH(X, 0.0, PLACES, WIDTHS)
     assert len(set(np.asarray(together.evaluations).tolist())) > 2
@@ -482,6 +487,7 @@ def test_half_precision_inputs_are_good_to_their_rounding(dtype):
     assert np.abs(result.values - exact).sum() <= rounding
 
 
+@pytest.mark.slow
 def test_dicts_go_in_and_come_out():
     x = {"a": X, "b": np.array([[0.5], [-1.0]])}
     f = lambda x: step(x["a"], 0.37, 1e-3) + (x["b"] ** 2).sum()
@@ -502,6 +508,7 @@ def test_jacobians_of_matrices_have_the_axes_of_the_output_in_front():
     assert np.abs(result.values[0, 0] - exact).sum() <= 1e-2 * np.abs(exact).sum()
 
 
+@pytest.mark.slow
 def test_paths_of_the_user_are_followed():
     # x0 = t and x1 = t^2: the integrals of x1 dx0 and of x0 dx1 are 1/3 and 2/3.
     path = lambda x, b, t: b + (x - b) * t ** jnp.array([1.0, 2.0])

@@ -522,6 +522,7 @@ def products_in_loops(attribute, *args):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_adaptive_rule_has_the_same_mesh(method):
     transform, _ = METHODS[method]

@@ -98,6 +98,7 @@ def test_concrete_labels_out_of_range_are_errors(label):
         attribute(X, 0.0, jnp.int32(label))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [RULE, igjax.rules.adaptive()], ids=["fixed", "adaptive"])
 def test_traced_labels_out_of_range_are_never_clamped(rule):
     attribute = igjax.integrated_gradients(igjax.select(outputs), rule=rule)

@@ -83,6 +83,7 @@ def test_mean_squares_have_their_mean_and_an_error_that_covers():
     assert np.isnan(results.delta).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", [quadratic, cubic])
 def test_variances_have_their_mean_and_an_error_that_covers(f):
     results = repeated(
@@ -93,6 +94,7 @@ def test_variances_have_their_mean_and_an_error_that_covers(f):
     assert_covers(results, exact, share=0.93, slack=0.03)  # variances are skewed
 
 
+@pytest.mark.slow
 def test_errors_fall_with_the_root_of_the_draws():
     draws = (16, 64, 256, 1024)
     explain = [igjax.smooth(igjax.gradient(cubic), draws=n, **noisy) for n in draws]
@@ -184,6 +186,7 @@ def test_a_jacobian_is_smoothed_as_a_whole():
     assert result.status.shape == result.delta.shape == (2,)
 
 
+@pytest.mark.slow
 def test_smoothing_twice_adds_the_variances():
     inner = partial(igjax.smooth(integrated, draws=512, **noisy), jax.random.key(1))
     result = igjax.smooth(inner, draws=512, **noisy)(jax.random.key(2), X, B)

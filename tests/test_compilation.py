@@ -250,6 +250,7 @@ def test_a_global_that_is_only_the_name_of_an_attribute_may_change():
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_programs_of_one_function_are_bounded():
     traces = Traces()
 

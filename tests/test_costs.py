@@ -104,6 +104,7 @@ def test_the_adaptive_rule_in_a_batch_lies_between_all_easy_and_all_hard():
     assert most < known.flops[1] < 1.2 * most
 
 
+@pytest.mark.slow
 def test_evaluations_told_are_those_of_the_result():
     f = lambda x: jnp.sum(jnp.sin(3 * x) ** 2)
     x = np.linspace(-2, 2, 5)

@@ -321,6 +321,7 @@ def test_under_jit_a_profile_is_padded_to_the_budget_by_its_end():
     check_padded(padded, *SWITCHES[1])
 
 
+@pytest.mark.slow
 def test_under_vmap_every_example_has_its_own_profile():
     looks = jax.vmap(LOOK, (None, None, 0, 0))
     batch = jax.jit(looks, compiler_options=QUICKLY)(X, 0.0, *np.array(SWITCHES).T)
@@ -366,6 +367,7 @@ def test_a_profile_of_a_pytree_is_that_of_its_leaves_side_by_side():
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "rule"),
     [("float32", adaptive(1e-3)), ("float32", midpoint(8)), ("bfloat16", midpoint(8))],

@@ -128,6 +128,7 @@ def test_all_rows_drawn_leave_no_statistical_error():
     np.testing.assert_allclose(result.error, 0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_samplers_draw_around_the_baseline_given():
     sample = igjax.baselines.noise(0.5)
     results = repeated(igjax.expected(exactly(quadratic), sample, draws=256), X, B)
@@ -286,6 +287,7 @@ def independent(key, draws):
     return (dx * jax.vmap(jax.grad(network))(b + t * dx)).mean(0)
 
 
+@pytest.mark.slow
 def test_stratified_draws_converge_faster_than_the_root_of_their_number():
     keys = jax.random.split(jax.random.key(2), 100)
     explain = lambda n: lambda key: igjax.expected_gradients(network, draws=n)(key, X, ROWS)
@@ -316,6 +318,7 @@ def test_every_row_is_drawn_equally_often():
     np.testing.assert_allclose(result.baseline_score, np.mean(ROWS @ W) + 7)
 
 
+@pytest.mark.slow
 def test_expected_gradients_take_samplers():
     explain = igjax.expected_gradients(quadratic, igjax.baselines.noise(0.5), draws=512)
     results = repeated(explain, X, B, repeats=400)

@@ -352,6 +352,7 @@ def test_the_parts_of_a_cut_make_the_whole():
 # Transformations.
 
 
+@pytest.mark.slow
 def test_conductances_are_batched_jitted_and_differentiated():
     attribute = igjax.layer_conductance(deep, "first", rule=RULE)
     xs = np.stack([X, 2 * X, -X])

@@ -157,6 +157,7 @@ def test_padding_changes_no_logit(model, head, width):
         np.testing.assert_allclose(padded[row], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @text_models
 def test_padding_is_never_read_and_its_gradient_is_exactly_zero(model, head, width):
     inputs, lengths = normal(4, 10, width), jnp.array([10, 1, 4, 9])

@@ -78,6 +78,7 @@ def test_gradients_are_finite_differences(method):
     np.testing.assert_allclose(got, want / h, rtol=1e-6)
 
 
+@pytest.mark.slow
 @each_method
 def test_it_compiles_itself_once_and_sees_what_changes(method):
     traces = Traces()
