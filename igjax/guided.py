@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from igjax import _compiled, paths
+from igjax._convolutions import in_loop_layout
 from igjax._tree import parameter_dtype, wide
 from igjax.attribution import Attribution, Status
 
@@ -100,7 +101,7 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
         return a.astype(wide(a.dtype))
 
     x, baseline = ravel(operands.x), ravel(operands.baseline)
-    slope = jax.value_and_grad(at)
+    slope = in_loop_layout(jax.value_and_grad(at))
     lengths = jnp.abs(x - baseline)
 
     def step(state, t):

@@ -6,8 +6,10 @@ of operands of one function, so that each is compiled once. The table of the REA
 compared with this one.
 """
 
+import dataclasses
 import functools
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -33,8 +35,8 @@ YES, NO = "yes", "no"
 MEAN = "mean"  # kept in the mean over the draws: up to `error`, for the scores reported
 TABLE = {
     "integrated_gradients": (YES, YES, YES, YES, YES, YES, YES),
-    "… along a staircase": (YES, YES, YES, YES, YES, NO, NO),
-    "… along a blur": (YES, YES, YES, YES, YES, NO, NO),
+    "integrated_gradients on a staircase": (YES, YES, YES, YES, YES, NO, NO),
+    "integrated_gradients on a blur": (YES, YES, YES, YES, YES, NO, NO),
     "guided_integrated_gradients": (YES, YES, YES, YES, NO, YES, YES),
     "shapley_shubik": (YES, YES, YES, YES, YES, YES, NO),
     "expected_integrated_gradients": (MEAN, YES, YES, YES, YES, YES, NO),
@@ -43,7 +45,7 @@ TABLE = {
     "smooth_variance(gradient)": (NO, NO, YES, YES, NO, MEAN, NO),
     "input_x_gradient": (NO, NO, YES, YES, YES, YES, YES),
     "gradient": (NO, NO, YES, YES, YES, YES, NO),
-    "integrated_hessians, sums of rows": (YES, YES, YES, YES, YES, YES, YES),
+    "integrated_hessians summed by rows": (YES, YES, YES, YES, YES, YES, YES),
     "layer_integrated_gradients": (YES, YES, YES, NO, YES, YES, YES),
     "layer_conductance": (YES, YES, YES, NO, YES, YES, YES),
     "internal_influence": (NO, YES, YES, NO, YES, YES, NO),
@@ -56,8 +58,9 @@ ROUNDING, COUNTEREXAMPLE = 1e-9, 1e-2
 def markdown() -> str:
     """The table as it stands in the README."""
     rows = [["method", *AXIOMS], ["---"] * (1 + len(AXIOMS))]
-    rows += [[f"`{name}`", *cells] for name, cells in TABLE.items()]
-    rows = [[a.replace("`… along", "… `along").replace("`…", "…") for a in r] for r in rows]
+    for name, cells in TABLE.items():
+        code, *rest = name.split(" ", 1)
+        rows.append([" ".join([f"`{code}`", *rest]), *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -71,7 +74,7 @@ def scores(z):
         [
             jnp.tanh(u * v) + jnp.sin(w) * u + v**2,  # everything, and nothing special
             jnp.exp(-u * w) + w * v**2,
-            jnp.tanh(4 * u),  # one feature, and flat where x is
+            jnp.tanh(2 * u),  # one feature, and flat where x is
             jnp.tanh(u * w) + w,  # feature 1 is not read
             u * v * jnp.cos(w) + jnp.tanh(u + v),  # 0 and 1 are alike
             (u + v + w) ** 3,
@@ -103,15 +106,15 @@ def pick(**weights):
     return np.array([weights.get(f"s{k}", 0.0) for k in range(8)])
 
 
-X, B = np.array([0.9, -0.5, 0.7]), np.array([-0.2, 0.3, 0.1])
+X, B = np.array([0.9, 0.5, 0.7]), np.array([-0.2, -0.4, 0.1])
 ZERO = np.zeros(3)
-FLAT = np.array([4.0, 0.0, 0.0])
-ALIKE = np.array([0.8, 0.8, 0.5]), np.array([-0.1, -0.1, 0.3])
+FLAT = np.array([2.5, 0.0, 0.0])
+ALIKE = np.array([0.8, 0.8, -1.5]), np.array([-0.1, -0.1, 0.3])
 TURN = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [0.0, 0.5, 2.0]])
 CASES = {
     "first": Case(X, B, pick(s0=1.0)),
     "second": Case(X, B, pick(s1=1.0)),
-    "both": Case(X, B, pick(s0=1.0, s1=2.5)),
+    "both": Case(X, B, pick(s0=1.0, s1=-8.0)),
     "flat": Case(FLAT, ZERO, pick(s2=1.0)),
     "unread": Case(X, B, pick(s3=1.0)),
     "alike": Case(*ALIKE, pick(s4=1.0)),
@@ -129,7 +132,7 @@ CASES = {
 RULE = igjax.rules.composite(igjax.rules.gauss_legendre(16), 6)
 FEW = igjax.rules.gauss_legendre(16)
 KEY = jax.random.key(3)
-BLUR = igjax.paths.blur(1.5, axes=(0,))
+BLUR = igjax.paths.blur(3.0, axes=(0,))
 ROWS = np.array([[0.3, 0.3, 0.2], [-0.3, -0.3, -0.2]])
 
 
@@ -138,13 +141,15 @@ def keyed(explain):
 
 
 def over_rows(explain):
-    return lambda x, b, *args: explain(KEY, x, b + jnp.asarray(ROWS), *args)
+    return lambda x, b, *args: explain(KEY, x, b[None] + ROWS, *args)
 
 
 def row_sums(explain):
     def attribute(x, b, *args):
         result = explain(x, b, *args)
-        return jax.tree.map(lambda a: a, result), result.values.sum(1)
+        return dataclasses.replace(
+            result, values=result.values.sum(1), error=result.error.sum(1)
+        )
 
     return attribute
 
@@ -162,8 +167,12 @@ def methods():
     turns = igjax.paths.staircase(np.array([2, 0, 1]), 3)
     return {
         "integrated_gradients": straight,
-        "… along a staircase": igjax.integrated_gradients(f, rule=RULE, path=turns),
-        "… along a blur": igjax.integrated_gradients(f, rule=RULE, path=BLUR),
+        "integrated_gradients on a staircase": igjax.integrated_gradients(
+            f, rule=RULE, path=turns
+        ),
+        "integrated_gradients on a blur": igjax.integrated_gradients(
+            f, rule=RULE, path=BLUR
+        ),
         "guided_integrated_gradients": igjax.guided_integrated_gradients(f, steps=64),
         "shapley_shubik": keyed(igjax.shapley_shubik(f, orders=6)),
         "expected_integrated_gradients": over_rows(
@@ -176,7 +185,7 @@ def methods():
         "smooth_variance(gradient)": noisy(igjax.smooth_variance, igjax.gradient(f), 16),
         "input_x_gradient": igjax.input_x_gradient(f),
         "gradient": igjax.gradient(f),
-        "integrated_hessians, sums of rows": row_sums(
+        "integrated_hessians summed by rows": row_sums(
             igjax.integrated_hessians(f, nodes=24)
         ),
         "layer_integrated_gradients": igjax.layer_integrated_gradients(f, "y", rule=RULE),
@@ -205,18 +214,13 @@ def outcomes():
 
     def one(name, attribute, case):
         result = attribute(*case)
-        values = None
-        if isinstance(result, tuple):
-            result, values = result
         start = BLUR(case.x, 0.0, 0.0) if "blur" in name else case.baseline
         change = f(case.x, *case[2:]) - f(start, *case[2:])
-        if not isinstance(result, igjax.Attribution):
-            values = result
-            return Outcome(values, 0 * values, values.sum() - change, jnp.nan * change)
-        error = jnp.zeros(3) if values is not None else result.error.reshape(3)
-        values = result.values.reshape(3) if values is None else values
-        own = values.sum() - (result.score - result.baseline_score)
-        return Outcome(values, error, values.sum() - change, own)
+        if name == "grad_cam":  # a map, and no more
+            return Outcome(result, 0 * result, result.sum() - change, jnp.nan * change)
+        values, error = result.values.reshape(3), result.error.reshape(3)
+        own_change = result.score - result.baseline_score
+        return Outcome(values, error, values.sum() - change, values.sum() - own_change)
 
     def everything(operands):
         return {
@@ -246,7 +250,7 @@ def deviation(axiom, of):
     if axiom == "invariant":
         return of["written"].values - of["rewritten"].values, 0.0
     if axiom == "linear":
-        parts = first.values + 2.5 * of["second"].values
+        parts = first.values - 8.0 * of["second"].values
         return of["both"].values - parts, 0.0
     if axiom == "symmetric":
         values, error = of["alike"].values, of["alike"].error
@@ -273,18 +277,12 @@ def test_a_cell_of_the_table(method, axiom):
         assert ROUNDING < found <= allowed
 
 
-def test_the_table_is_about_every_method_that_attributes():
-    def named(text):
-        return {name for name in vars(igjax) if name in text}
-
-    makers = {
-        name
-        for name in igjax.__dict__
-        if any(word in name for word in ("gradient", "conductance", "influence", "shapley"))
-        and callable(getattr(igjax, name))
-    }
-    elsewhere = {"neuron_conductance"}  # a part of integrated gradients, by definition
-    assert makers - elsewhere <= named(" ".join(TABLE))
+def test_the_table_is_about_every_method():
+    words = ("gradient", "conductance", "influence", "shapley", "hessians", "cam")
+    makers = {name for name in vars(igjax) if any(word in name for word in words)}
+    # A submodule, and a part of what another attributes, by its definition.
+    makers -= {"gradients", "shapley", "neuron_conductance"}
+    assert makers <= set(re.findall(r"\w+", " ".join(TABLE)))
 
 
 def test_the_table_of_the_readme_is_this_one():
