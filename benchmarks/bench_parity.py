@@ -56,8 +56,17 @@ class Row(NamedTuple):
     package: str
     ours: Callable[[], np.ndarray]
     theirs: Callable[[], Callable[[], np.ndarray]]  # made only if it is installed
-    exact: Callable[[], np.ndarray] | None = None
-    gaps: Callable | None = None  # relative gaps of completeness of theirs and of ours
+    quality: Callable  # (theirs, ours) -> digits of theirs, digits of ours
+
+
+def against(exact: Callable[[], np.ndarray]):
+    """Digits in which values agree with exact ones."""
+
+    def quality(theirs, ours):
+        values = exact()
+        return digits(theirs, values), digits(ours, values)
+
+    return quality
 
 
 def compiled(function, *args, read=lambda result: result.values):
@@ -133,7 +142,7 @@ def integrals():
             *(name, f"Captum {peer}", "captum"),
             over_inputs(build(rule=GAUSS), case),
             captum(case, make_method, n_steps=NODES, baselines=start, **options),
-            in_float64(build(rule=FINE), case),
+            against(in_float64(build(rule=FINE), case)),
         )
 
     def late(name, *layer):
@@ -167,7 +176,7 @@ def integrals():
         *("gradient x input", "Captum InputXGradient", "captum"),
         over_inputs(explain, case),
         captum(case, late("InputXGradient"), chunks=False),
-        in_float64(explain, case),
+        against(in_float64(explain, case)),
     )
 
 
@@ -185,6 +194,7 @@ def smoothed():
         ("VarGrad", "vargrad", igjax.smooth_variance),
     ):
         noisy = functools.partial(ours, igjax.gradient(case.f), scale=SCALE, relative=False)
+        many = functools.partial(noisy(draws=128 * DRAWS), jax.random.key(1))
         yield Row(
             *(method, f"Captum NoiseTunnel {kind}", "captum"),
             over_inputs(keyed(noisy(draws=DRAWS)), case, EXPLAINED),
@@ -192,10 +202,7 @@ def smoothed():
                 *(case, tunnel, EXPLAINED, False),
                 **{"nt_type": kind, "nt_samples": DRAWS, "stdevs": SCALE, "abs": False},
             ),
-            over_inputs(
-                functools.partial(noisy(draws=128 * DRAWS), jax.random.key(1)),
-                *(case, EXPLAINED),
-            ),
+            against(over_inputs(many, case, EXPLAINED)),
         )
 
 
@@ -251,11 +258,11 @@ def expectations():
     for name, ours in (("drawn", explain), ("4 nodes a baseline", ruled)):
         yield Row(
             *(f"Expected Gradients, {name}", "SHAP GradientExplainer", "shap"),
-            *(of(ours), shap_values, of(exactly)),
+            *(of(ours), shap_values, against(of(exactly))),
         )
     yield Row(
         *("Expected Gradients, drawn", "Captum GradientShap", "captum"),
-        *(of(explain), gradient_shap, of(exactly)),
+        *(of(explain), gradient_shap, against(of(exactly))),
     )
 
 
@@ -283,7 +290,7 @@ def images():
     yield Row(
         *("Grad-CAM", "Captum LayerGradCam", "captum"),
         *(over_inputs(at_x, case, read=as_it_is), cam),
-        in_float64(at_x, case, read=as_it_is),
+        against(in_float64(at_x, case, read=as_it_is)),
     )
     params = jax.device_put(case.params)
     gradient = jax.jit(jax.vmap(lambda x, p: jax.grad(case.f)(x, LABEL, p), (0, None)))
@@ -294,19 +301,19 @@ def images():
 
         return {INPUT_OUTPUT_GRADIENTS: np.asarray(gradient(x.astype("float32"), params))}
 
-    def gaps(start):
-        """How far sums of values are from the changes of the score, for both."""
+    def completeness(start, explain):
+        """Digits of sums of values; theirs start from `start(x)`."""
 
-        def of(theirs, explain):
-            result = over_inputs(explain, case, IMAGES, read=lambda r: r.delta)()
-            ends = over_inputs(
-                explain, case, IMAGES, read=lambda r: r.score - r.baseline_score
-            )()
-            change = [score(x) - score(start(x)) for x in case.inputs[:IMAGES]]
-            missed = [v.sum() / c - 1 for v, c in zip(theirs, change, strict=True)]
-            return np.abs(missed).max(), np.abs(result / ends).max()
+        def quality(theirs, ours):
+            ends = lambda result: result.score - result.baseline_score
+            mine = over_inputs(explain, case, IMAGES, read=ends)()
+            xs = case.inputs[:IMAGES]
+            other = np.array([score(x) - score(start(x)) for x in xs])
+            sums = (values.reshape(IMAGES, -1).sum(1) for values in (theirs, ours))
+            pairs = zip(sums, (other, mine), strict=True)
+            return [digits(total / change, np.ones(IMAGES)) for total, change in pairs]
 
-        return of
+        return quality
 
     def blur():
         from saliency.core import BlurIG
@@ -322,8 +329,8 @@ def images():
     explain = igjax.integrated_gradients(case.f, rule=GAUSS, path=igjax.paths.blur(50.0))
     yield Row(
         *("Blur IG", "PAIR BlurIG", "saliency"),
-        *(over_inputs(explain, case, IMAGES), blur, None),
-        lambda theirs: gaps(blurred)(theirs, explain),
+        *(over_inputs(explain, case, IMAGES), blur),
+        completeness(blurred, explain),
     )
 
     def guided():
@@ -344,14 +351,15 @@ def images():
     walk = igjax.guided_integrated_gradients(case.f)
     yield Row(
         *("Guided IG, 200 steps", "PAIR GuidedIG, patched", "saliency"),
-        *(over_inputs(walk, case, IMAGES), guided, None),
-        lambda theirs: gaps(lambda _: gray(case))(theirs, walk),
+        *(over_inputs(walk, case, IMAGES), guided),
+        completeness(lambda _: gray(case), walk),
     )
 
 
 def races(ours, theirs, repeats: int):
     """Median seconds of ours, and the median of theirs over ours."""
-    ours(), theirs()
+    for run in (ours, theirs):
+        run()
     pairs = [(timed(ours), timed(theirs)) for _ in range(repeats)]
     ratio = statistics.median(b / a for a, b in pairs)
     return statistics.median(a for a, _ in pairs), ratio
@@ -365,12 +373,7 @@ def compare(row: Row, repeats: int) -> None:
         return
     theirs = row.theirs()
     mine, other = row.ours(), theirs()
-    if row.exact is None:
-        # Digits of completeness: there is no closed form of such a path.
-        quality = [-np.log10(max(gap, 1e-17)) for gap in row.gaps(other)]
-    else:
-        exact = row.exact()
-        quality = [digits(a, exact) for a in (other, mine)]
+    quality = row.quality(other, mine)
     seconds, ratio = races(row.ours, theirs, repeats)
     verdict = "pass" if ratio >= 1 else f"MISS: {1 / ratio:.2f} x as slow"
     print(

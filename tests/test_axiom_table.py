@@ -73,7 +73,7 @@ def scores(z):
     return jnp.stack(
         [
             jnp.tanh(u * v) + jnp.sin(w) * u + v**2,  # everything, and nothing special
-            jnp.exp(-u * w) + w * v**2,
+            jnp.exp(u * w) + w * v**2,
             jnp.tanh(2 * u),  # one feature, and flat where x is
             jnp.tanh(u * w) + w,  # feature 1 is not read
             u * v * jnp.cos(w) + jnp.tanh(u + v),  # 0 and 1 are alike
