@@ -1,22 +1,30 @@
-"""Where figures come from: the axes that the caller gives, or new ones.
+"""What all figures share: the axes, the shape of a result, the doubts about it.
 
-Matplotlib is an extra, so it is imported when something is drawn. Pyplot is not used: a
-library must not open windows or keep figures alive.
+Axes are those that the caller gives, or new ones. Matplotlib is an extra, so it is imported
+when something is drawn. Pyplot is not used: a library must not open windows or keep
+figures alive.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from igjax.attribution import Attribution
+from igjax.attribution import Attribution, Status
+from igjax.plots import _scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def new_axes(caller: str, width: float, height: float) -> "tuple[Figure, Axes]":
-    """Makes a figure of that many inches, with axes that fit themselves to it.
+TOLD = {Status.BUDGET_SPENT, Status.RESOLUTION, Status.NON_FINITE, Status.NOT_VERIFIED}
+NOTABLE = 0.05  # errors of that share of the attribution are told
+VISIBLE = 0.1  # errors of that share of the full color are seen
+
+
+def new_figure(caller: str, width: float, height: float) -> "Figure":
+    """Makes a figure of that many inches, whose axes fit themselves to it.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -27,8 +35,34 @@ def new_axes(caller: str, width: float, height: float) -> "tuple[Figure, Axes]":
         raise ImportError(
             f'{caller} needs matplotlib. Install it: pip install "igjax[plots]"'
         ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def new_axes(caller: str, width: float, height: float) -> "tuple[Figure, Axes]":
+    """Makes a figure of that many inches, with axes that fit themselves to it.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    figure = new_figure(caller, width, height)
     return figure, figure.add_subplot()
+
+
+def rows(axes: "Axes", heights: Sequence[float]) -> "list[Axes]":
+    """Divides axes into rows with one x axis, from top to bottom, of those heights."""
+    gap = 0.08
+    unit = (1 - gap * (len(heights) - 1)) / sum(heights)
+    made, top = [], 1.0
+    for height in heights:
+        shared = {"sharex": made[0]} if made else {}
+        made.append(axes.inset_axes((0, top - unit * height, 1, unit * height), **shared))
+        top -= unit * height + gap
+    for row in made[:-1]:
+        row.tick_params(labelbottom=False)
+    for row in made:
+        row.spines[["top", "right"]].set_visible(False)
+    axes.set_axis_off()
+    return made
 
 
 def figure_of(axes: "Axes") -> "Figure":
@@ -55,3 +89,112 @@ def check_single(caller: str, result: Attribution) -> None:
             f"{caller}: the result must be that of one output, got outputs of shape "
             f"{np.shape(result.score)}. Choose one in f: igjax.select(f)."
         )
+
+
+def arrays(caller: str, result: Attribution) -> tuple[np.ndarray, np.ndarray]:
+    """The values and errors of one example, of one array, as float64.
+
+    Raises:
+        ValueError: if the result is a batch, of several outputs, or of a pytree.
+    """
+    check_single(caller, result)
+    if not hasattr(result.values, "shape"):
+        raise ValueError(
+            f"{caller}: values must be one array, got {type(result.values).__name__}. "
+            "Draw a pytree leaf by leaf: dataclasses.replace(result, values=..., "
+            "error=...)."
+        )
+    values, errors = result.values, result.error
+    return np.asarray(values, np.float64), np.asarray(errors, np.float64)
+
+
+def check_several(caller: str, results: Mapping[str, Attribution]) -> None:
+    """Checks that there are results with names.
+
+    Raises:
+        TypeError: if they have no names.
+        ValueError: if there are none.
+    """
+    if not isinstance(results, Mapping):
+        raise TypeError(
+            f"{caller}: results must map names to results, got {type(results).__name__}. "
+            'Pass {"zeros": one, "mean": other}, say.'
+        )
+    if not results:
+        raise ValueError(f"{caller}: there must be at least one result, got none.")
+
+
+def labels(caller: str, names: Sequence[str] | None, count: int) -> list[str]:
+    """The names of features, by default their numbers.
+
+    Raises:
+        ValueError: if there are more or fewer of them.
+    """
+    found = [str(i) for i in range(count)] if names is None else [str(n) for n in names]
+    if len(found) != count:
+        raise ValueError(
+            f"{caller}: there must be a name for each of the {count} features, got "
+            f"{len(found)} names."
+        )
+    return found
+
+
+def unsure(values: np.ndarray, errors: np.ndarray, limit: float) -> np.ndarray:
+    """Where a color means nothing: the error exceeds the value, and enough to be seen."""
+    seen = np.maximum(np.abs(values), VISIBLE * limit)
+    return ~np.isfinite(values) | (np.isfinite(errors) & (errors > seen))
+
+
+def hatch(
+    axes: "Axes", mask: np.ndarray, extent: tuple[float, float, float, float]
+) -> None:
+    """Hatches the cells of an image, drawn from left to right and from bottom to top."""
+    if not mask.any():
+        return
+    fine = np.kron(mask, np.ones((4, 4)))  # contours then follow the edges of the cells
+    left, right, bottom, top = extent
+    x = left + (right - left) * (np.arange(fine.shape[1]) + 0.5) / fine.shape[1]
+    y = top + (bottom - top) * (np.arange(fine.shape[0]) + 0.5) / fine.shape[0]
+    bounds = axes.get_xlim(), axes.get_ylim()
+    marks = axes.contourf(x, y, fine, levels=[0.5, 1.5], colors="none", hatches=["/////"])
+    marks.set(hatchcolor="0.35", hatch_linewidth=0.6)
+    axes.set(xlim=bounds[0], ylim=bounds[1])
+
+
+def caution(results: Mapping[str, Attribution]) -> str:
+    """What a reader must know before trusting the picture; empty if there is nothing."""
+    told = ((name, _doubt(result)) for name, result in results.items())
+    return "\n".join(f"{name}: {doubt}".lstrip(": ") for name, doubt in told if doubt)
+
+
+def _doubt(result: Attribution) -> str:
+    status = Status(int(result.status))
+    if status in TOLD:
+        return status.meaning
+    size, error = (np.abs(np.asarray(a)).sum() for a in (result.values, result.error))
+    if not np.isfinite(error):
+        return "errors unknown"
+    if error > NOTABLE * size:
+        share = f"{100 * error / size:.0f}% of the attribution" if size else "all there is"
+        return f"estimated error {share}"
+    return ""
+
+
+def note(axes: "Axes", text: str, *results: Attribution) -> None:
+    """Writes the label of the x axis, with what is to be known below it."""
+    told = text, *(caution({"": result}) for result in results)
+    axes.set_xlabel("\n".join(filter(None, told)))
+
+
+def color_bar(axes, scale, quantile: float | None = None, label: str = "attribution"):
+    """Draws the scale beside axes, or a list of them, and says where it was cut."""
+    cut = quantile is not None and quantile < 1
+    if cut:
+        limit = _scale.size(scale.norm.vmax)
+        label += f"\nfull color: {100 * quantile:g}% quantile of sizes, {limit}"
+    first = axes[0] if isinstance(axes, list) else axes
+    bar = figure_of(first).colorbar(
+        scale, ax=axes, label=label, extend="both" if cut else "neither"
+    )
+    bar.outline.set_visible(False)
+    return bar

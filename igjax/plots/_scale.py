@@ -13,11 +13,24 @@ NEGATIVE = (196, 78, 0)
 POSITIVE = (0, 110, 178)
 
 
-def limit(values) -> float:
-    """The size that gets the full color: the largest finite one, 1 if all are zero."""
+def limit(values, quantile: float | None = None) -> float:
+    """The size that gets the full color: the largest finite one, 1 if all are zero.
+
+    With a quantile it is that one of the finite sizes, unless it is zero.
+
+    Raises:
+        ValueError: if the quantile is not in (0, 1].
+    """
+    if quantile is not None and not 0 < quantile <= 1:
+        raise ValueError(
+            f"limit must be a quantile of the sizes, in (0, 1], got {quantile}. Default: "
+            "the largest size has the full color."
+        )
     sizes = np.abs(np.asarray(values, np.float64))
-    largest = sizes[np.isfinite(sizes)].max(initial=0.0)
-    return float(largest) or 1.0
+    sizes = sizes[np.isfinite(sizes)]
+    if quantile is not None and sizes.size and (q := float(np.quantile(sizes, quantile))):
+        return q
+    return float(sizes.max(initial=0.0)) or 1.0
 
 
 def share(value: float, limit: float) -> float:
@@ -46,6 +59,12 @@ def size(error: float) -> str:
 def typeset(text: str) -> str:
     """Text for print: its numbers with a real minus, as wide as a plus."""
     return re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def sides(values) -> np.ndarray:
+    """The full colors of the signs, RGB in [0, 1], of shape (..., 3)."""
+    negative = np.asarray(values)[..., None] < 0
+    return np.where(negative, NEGATIVE, POSITIVE) / 255
 
 
 def mappable(limit: float):
