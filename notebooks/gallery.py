@@ -114,14 +114,17 @@ def image_four_panels():
 
 
 def image_blended():
-    """A layer of 14 by 14 over the photo."""
-    f, x, _, args = photo()
-    result = igjax.integrated_gradients(f, rule=igjax.rules.midpoint(64), chunk_size=8)(
-        x, x * 0 - 127 / 128, *args
+    """The patches of the photo, 14 by 14: how far each is faded in."""
+    f, x, black, args = photo()
+
+    def faded(share, *args):
+        mask = jnp.kron(share, jnp.ones((16, 16)))[..., None]
+        return f(black + mask * (x - black), *args)
+
+    attribute = igjax.integrated_gradients(
+        faded, rule=igjax.rules.midpoint(128), chunk_size=8
     )
-    coarse = lambda a: np.asarray(a).reshape(14, 16, 14, 16, 3).sum((1, 3, 4))
-    result = jax.tree.map(lambda a: coarse(a) if np.ndim(a) else a, result)
-    return plots.images.blended(result, x)
+    return plots.images.blended(attribute(jnp.ones((14, 14)), 0.0, *args), x)
 
 
 def image_overlay():
@@ -214,7 +217,7 @@ def signal_audio():
 def layers_stacked():
     """Through which units of a network for digits the score comes."""
     f, x, *args = digit()
-    names = ("Conv_0", "Conv_1", "Dense_0")
+    names = ("Conv_0", "Conv_1", "Dense_1")
     attribute = igjax.layer_conductance(f, {name: name for name in names})
     return plots.layers.stacked(attribute(x, 0.0, *args))
 
@@ -238,9 +241,9 @@ def interactions_network():
 
 
 def diagnostics_path_profile():
-    """The score of a sentence along the path, and where the adaptive rule looked."""
-    f, _, x, unknown, args = sentence(" ".join(5 * [TEXT]))
-    profile = igjax.diagnostics.path_profile(f)(x, unknown, *args)
+    """Speech, louder and louder: a voice detector switches, and the rule looks there."""
+    f, x, params = speech()
+    profile = igjax.diagnostics.path_profile(f)(x, 1e-4 * x, params)
     return plots.diagnostics.path_profile(profile)
 
 
@@ -258,16 +261,22 @@ def diagnostics_convergence():
 
 
 def diagnostics_landscape():
-    """Two features of the table, from the mean of malignant tumors."""
-    f, x, params, _ = row()
-    at = jnp.array([21, 27])  # worst texture, worst concave points
-    two = lambda pair: f(x.at[at].set(pair), params)
-    corner = jnp.array([-1.5, 1.5])
+    """Two words of a sentence, each faded in from the unknown word."""
+    f, words, x, unknown, args = sentence(TEXT)
+    places = jnp.array([words.index("never"), words.index("boring")])
+
+    def faded(shares):
+        share = jnp.ones((len(words), 1)).at[places, 0].set(shares)
+        return f(unknown + share * (x - unknown), *args)
+
     ways = {
         "straight": igjax.paths.straight,
-        "one feature first": igjax.paths.polyline(jnp.array([-1.5, -1.5])),
+        "boring first": igjax.paths.polyline(jnp.array([0.0, 1.0])),
+        "never first": igjax.paths.polyline(jnp.array([1.0, 0.0])),
     }
-    return plots.diagnostics.landscape(two, jnp.array([1.5, -1.5]), corner, ways)
+    axes = plots.diagnostics.landscape(faded, jnp.ones(2), jnp.zeros(2), ways)
+    axes.set(xlabel="never", ylabel="boring")
+    return axes
 
 
 PICTURES = (

@@ -5,6 +5,7 @@ when something is drawn. Pyplot is not used: a library must not open windows or 
 figures alive.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 TOLD = {Status.BUDGET_SPENT, Status.RESOLUTION, Status.NON_FINITE, Status.NOT_VERIFIED}
 NOTABLE = 0.05  # errors of that share of the attribution are told
 VISIBLE = 0.1  # errors of that share of the full color are seen
+CELLS = 32  # along the side of an image, that can be hatched
 
 
-def new_figure(caller: str, width: float, height: float) -> "Figure":
+def new_figure(caller: str, width: float, height: float, layout="constrained") -> "Figure":
     """Makes a figure of that many inches, whose axes fit themselves to it.
+
+    The layout "compressed" keeps images of a fixed shape and their color bar together.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -35,16 +39,18 @@ def new_figure(caller: str, width: float, height: float) -> "Figure":
         raise ImportError(
             f'{caller} needs matplotlib. Install it: pip install "igjax[plots]"'
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
-def new_axes(caller: str, width: float, height: float) -> "tuple[Figure, Axes]":
+def new_axes(
+    caller: str, width: float, height: float, layout="constrained"
+) -> "tuple[Figure, Axes]":
     """Makes a figure of that many inches, with axes that fit themselves to it.
 
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    figure = new_figure(caller, width, height)
+    figure = new_figure(caller, width, height, layout)
     return figure, figure.add_subplot()
 
 
@@ -139,19 +145,30 @@ def labels(caller: str, names: Sequence[str] | None, count: int) -> list[str]:
     return found
 
 
-def unsure(values: np.ndarray, errors: np.ndarray, limit: float) -> np.ndarray:
-    """Where a color means nothing: the error exceeds the value, and enough to be seen."""
-    seen = np.maximum(np.abs(values), VISIBLE * limit)
-    return ~np.isfinite(values) | (np.isfinite(errors) & (errors > seen))
+def cells(axes: "Axes", values, errors, scale, opacity=None, dashes=True) -> None:
+    """Draws values as an image; where dashes fit, negative ones are told in gray, too."""
+    style = {"cmap": scale.cmap, "norm": scale.norm, "alpha": opacity}
+    drawn = axes.imshow(values, interpolation="nearest", **style)
+    limit = scale.norm.vmax
+    if dashes and max(values.shape) <= CELLS:
+        rows, columns = np.nonzero(values < -VISIBLE * limit)
+        color = [_scale.ink(rgba[:3]) for rgba in scale.to_rgba(values[rows, columns])]
+        axes.hlines(rows, columns - 0.15, columns + 0.15, color=color, linewidth=0.8)
+    hatch(axes, values, errors, limit, drawn.get_extent())
 
 
-def hatch(
-    axes: "Axes", mask: np.ndarray, extent: tuple[float, float, float, float]
-) -> None:
-    """Hatches the cells of an image, drawn from left to right and from bottom to top."""
-    if not mask.any():
+def hatch(axes: "Axes", values, errors, limit: float, extent) -> None:
+    """Hatches the cells of an image where a color means nothing.
+
+    There the error exceeds the value, and enough to be seen. Cells too small to be
+    hatched are taken together, by the means of errors and sizes.
+    """
+    sizes, errors = _blocks(np.abs(values)), _blocks(errors)
+    known = np.isfinite(errors) | np.isnan(sizes)
+    doubtful = known & ~(errors <= np.maximum(sizes, VISIBLE * limit)) | ~np.isfinite(sizes)
+    if not doubtful.any():
         return
-    fine = np.kron(mask, np.ones((4, 4)))  # contours then follow the edges of the cells
+    fine = np.kron(doubtful, np.ones((4, 4)))  # contours then follow the edges of cells
     left, right, bottom, top = extent
     x = left + (right - left) * (np.arange(fine.shape[1]) + 0.5) / fine.shape[1]
     y = top + (bottom - top) * (np.arange(fine.shape[0]) + 0.5) / fine.shape[0]
@@ -159,6 +176,15 @@ def hatch(
     marks = axes.contourf(x, y, fine, levels=[0.5, 1.5], colors="none", hatches=["/////"])
     marks.set(hatchcolor="0.35", hatch_linewidth=0.6)
     axes.set(xlim=bounds[0], ylim=bounds[1])
+
+
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """The means over blocks, no more than CELLS along the longer side."""
+    size = -(-max(values.shape) // CELLS)
+    counts = [np.add.reduceat(np.ones(n), np.arange(0, n, size)) for n in values.shape]
+    rows = np.add.reduceat(values, np.arange(0, values.shape[0], size), axis=0)
+    sums = np.add.reduceat(rows, np.arange(0, values.shape[1], size), axis=1)
+    return sums / np.outer(*counts)
 
 
 def caution(results: Mapping[str, Attribution]) -> str:
@@ -175,26 +201,25 @@ def _doubt(result: Attribution) -> str:
     if not np.isfinite(error):
         return "errors unknown"
     if error > NOTABLE * size:
-        share = f"{100 * error / size:.0f}% of the attribution" if size else "all there is"
-        return f"estimated error {share}"
+        return f"estimated error {100 * error / size:.0f}%" if size else "nothing is sure"
     return ""
 
 
-def note(axes: "Axes", text: str, *results: Attribution) -> None:
+def note(axes: "Axes", text: str, result: Attribution, width: int = 80) -> None:
     """Writes the label of the x axis, with what is to be known below it."""
-    told = text, *(caution({"": result}) for result in results)
+    told = text, textwrap.fill(caution({"": result}), width)
     axes.set_xlabel("\n".join(filter(None, told)))
 
 
-def color_bar(axes, scale, quantile: float | None = None, label: str = "attribution"):
+def color_bar(axes, scale, quantile: float | None = None, label="attribution") -> None:
     """Draws the scale beside axes, or a list of them, and says where it was cut."""
     cut = quantile is not None and quantile < 1
     if cut:
         limit = _scale.size(scale.norm.vmax)
-        label += f"\nfull color: {100 * quantile:g}% quantile of sizes, {limit}"
+        label += f"\nfull color: {limit},\n{100 * quantile:g}% quantile of sizes"
     first = axes[0] if isinstance(axes, list) else axes
+    beyond = "both" if scale.norm.vmin < 0 else "max"
     bar = figure_of(first).colorbar(
-        scale, ax=axes, label=label, extend="both" if cut else "neither"
+        scale, ax=axes, label=label, extend=beyond if cut else "neither"
     )
     bar.outline.set_visible(False)
-    return bar

@@ -67,15 +67,16 @@ def sides(values) -> np.ndarray:
     return np.where(negative, NEGATIVE, POSITIVE) / 255
 
 
-def mappable(limit: float):
-    """The scale as matplotlib wants it, from -limit to limit."""
+def mappable(limit: float, negative: bool = True):
+    """The scale as matplotlib wants it, from -limit or zero to limit."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     ends = [tuple(c / 255 for c in color) for color in (NEGATIVE, POSITIVE)]
     colors = [ends[0], (1.0, 1.0, 1.0), ends[1]]
+    low, colors = (-limit, colors) if negative else (0.0, colors[1:])
     return ScalarMappable(
-        Normalize(-limit, limit), LinearSegmentedColormap.from_list("igjax", colors)
+        Normalize(low, limit), LinearSegmentedColormap.from_list("igjax", colors)
     )
 
 

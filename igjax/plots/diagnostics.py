@@ -27,10 +27,9 @@ def path_profile(profile: diagnostics.PathProfile, ax: "Axes | None" = None) -> 
     """Draws the score along the path, its slope below, the panels and the jumps.
 
     Use it to see where on the path the score is made, and where the rule worked. Ticks
-    between the rows are the ends of the panels of an adaptive rule, or of a fixed one
-    nothing; gray bands are jumps: more than 5% of the range of the score within a
-    thousandth of the path. Steep slopes are drawn on a logarithmic scale, linear around
-    zero.
+    between the rows are the ends of the panels of an adaptive rule; gray bands are jumps:
+    more than 5% of the range of the score within a thousandth of the path. Steep slopes
+    are drawn on a logarithmic scale, linear around zero.
 
     Args:
         profile: of one example, from `igjax.diagnostics.path_profile`.
@@ -66,18 +65,17 @@ def path_profile(profile: diagnostics.PathProfile, ax: "Axes | None" = None) -> 
         for row in (above, below):
             middle, half = (start + end) / 2, max(end - start, 4 / BINS) / 2
             row.axvspan(middle - half, middle + half, color="0.85", zorder=0)
-    between.vlines(
-        np.unique(edges[: int(profile.panels)]), 0, 1, color="0.3", linewidth=0.6
-    )
+    ends = np.unique(edges[: int(profile.panels)])
+    between.vlines(ends, 0, 1, color="0.3", linewidth=0.6, clip_on=False)
     between.set(ylim=(0, 1), yticks=[])
     between.spines[["left", "bottom"]].set_visible(False)
     between.tick_params(length=0)
     between.set_ylabel("panels", rotation=0, ha="right", va="center")
     finite = score[np.isfinite(score)]
     _slopes(below, t, slope, np.ptp(finite) if finite.size else 0.0)
-    told = f"{int(profile.panels)} panels" if len(edges) else "fixed rule: no panels"
+    told = f"panels: {int(profile.panels)}" if len(edges) else "no panels: fixed rule"
     below.set_xlim(0, 1)
-    below.set_xlabel(f"t, from baseline to x ({told}, {len(found)} jumps)")
+    below.set_xlabel(f"t, from baseline to x\n{told}, jumps: {len(found)}")
     return axes
 
 
@@ -165,7 +163,9 @@ def convergence(
     )
     axes.set(xscale="log", yscale="log", ylabel="error, relative (hollow: estimated)")
     if np.isfinite(found.reference_error) and found.reference_error > floor:
-        axes.axhspan(floor, float(found.reference_error), color="0.92", zorder=0)
+        top = float(found.reference_error)
+        axes.axhspan(floor / 2, top, color="0.92", zorder=0, label="reference in doubt")
+        axes.set_ylim(bottom=floor / 2)
     axes.spines[["top", "right"]].set_visible(False)
     for text in axes.legend(frameon=False, fontsize="small").get_texts():
         text.set_parse_math(False)
@@ -231,9 +231,14 @@ def landscape(
     ends = np.stack([baseline, x])
     axes.scatter(*ends.T, c=["white", "0.1"], edgecolor="0.1", s=45, zorder=3)
     for end, name in zip(ends, ("baseline", "x"), strict=True):
-        axes.annotate(name, end, xytext=(7, -4), textcoords="offset points", va="top")
+        place = {"xytext": (9, -6), "textcoords": "offset points", "va": "top"}
+        behind = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
+        axes.annotate(name, end, bbox=behind, **place)
     if len(drawn) > 1:
-        axes.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize="small")
+        style = {"frameon": False, "ncols": 4, "fontsize": "small"}
+        legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), **style)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return axes
 
 

@@ -106,6 +106,8 @@ def waterfall(
     rows = np.arange(len(ends))
     axes.vlines(ends, rows, rows + 1, color="0.6", linewidth=0.8, zorder=0)
     axes.plot([start, end], [0, len(steps) + 1], "D", color="0.1", markersize=5)
+    axes.use_sticky_edges = False  # bars would hold the limits at the diamonds
+    axes.margins(x=0.04)
     _rows(axes, [*shown, "gap", "score"])
     _numbers(axes, start, end, steps)
     _figures.note(axes, "score, with the estimated error of each step", result)
@@ -169,7 +171,8 @@ def compare(
     _rows(axes, shown)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
-    legend = axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+    legend = axes.legend(frameon=False, **place)
     for text in legend.get_texts():
         text.set_parse_math(False)
     told = "attribution, with estimated error", _figures.caution(results)
@@ -193,7 +196,7 @@ def _largest(values: np.ndarray) -> np.ndarray:
 
 def _whiskers(axes: "Axes", values, places, errors) -> None:
     finite = np.where(np.isfinite(errors), errors, np.nan)
-    style = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2}
+    style = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2, "zorder": 1.9}
     axes.errorbar(values, places, xerr=finite, fmt="none", **style)
 
 

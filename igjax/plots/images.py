@@ -2,7 +2,8 @@
 
 The channels of a pixel are added up. All pictures use the one scale, and panels of one
 figure share its limit; pixels that are not to be trusted are hatched. Printed in gray the
-two colors look alike: `positive` then tells them apart.
+two colors look alike: up to 32 pixels a side negative ones wear a dash, and `positive`
+shows the others alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,8 @@ def heat_map(
     """Draws the values of an image: blue raises the score, orange lowers it.
 
     Use it where the values are to be read; `overlay` shows where they lie. A pixel is
-    hatched if its error exceeds its value and a tenth of the full color.
+    hatched if its error exceeds its value and a tenth of the full color; of more than 32
+    pixels a side, blocks are, by their means.
 
     Args:
         result: of one example, with values of shape (H, W) or (H, W, C).
@@ -94,7 +96,7 @@ def heat_map(
     """
     values, errors = _planes("heat_map", result)
     scale = _scale.mappable(_scale.limit(values, limit))
-    axes = ax or _figures.new_axes("heat_map", 5.0, 4.2)[1]
+    axes = ax or _figures.new_axes("heat_map", 5.0, 4.2, "compressed")[1]
     _heat(axes, values, errors, scale)
     _figures.note(axes, "", result)
     _figures.color_bar(axes, scale, limit)
@@ -107,7 +109,7 @@ def positive(
     """Draws what raises the score, and leaves white what lowers it.
 
     Use it beside `heat_map`, whose scale it has, and in print, where the two colors of a
-    heat map are one gray.
+    heat map are one gray. A pixel is not hatched if it is surely negative.
 
     Args:
         result: of one example, with values of shape (H, W) or (H, W, C).
@@ -130,11 +132,11 @@ def positive(
     """
     values, errors = _planes("positive", result)
     scale = _scale.mappable(_scale.limit(values, limit))
-    axes = ax or _figures.new_axes("positive", 5.0, 4.2)[1]
-    _heat(axes, np.maximum(values, 0), errors, scale)
+    axes = ax or _figures.new_axes("positive", 5.0, 4.2, "compressed")[1]
+    _heat(axes, *_positive(values, errors), scale)
     _figures.note(axes, "", result)
-    bar = _figures.color_bar(axes, scale, limit, "attribution, where positive")
-    bar.ax.set_ylim(0, scale.norm.vmax)
+    half = _scale.mappable(scale.norm.vmax, negative=False)
+    _figures.color_bar(axes, half, limit, "attribution, where positive")
     return axes
 
 
@@ -168,7 +170,7 @@ def overlay(
     values, errors = _planes("overlay", result)
     below = _gray("overlay", image)
     scale = _scale.mappable(_scale.limit(values, limit))
-    axes = ax or _figures.new_axes("overlay", 5.0, 4.2)[1]
+    axes = ax or _figures.new_axes("overlay", 5.0, 4.2, "compressed")[1]
     _over(axes, values, errors, below, scale)
     _figures.note(axes, "", result)
     _figures.color_bar(axes, scale, limit)
@@ -207,13 +209,13 @@ def blended(
     values, errors = _planes("blended", result)
     below = _gray("blended", image)
     scale = _scale.mappable(_scale.limit(values, limit))
-    axes = ax or _figures.new_axes("blended", 5.0, 4.2)[1]
+    axes = ax or _figures.new_axes("blended", 5.0, 4.2, "compressed")[1]
     picture = axes.imshow(below, cmap="gray", interpolation="nearest")
     extent = picture.get_extent()
     style = {"cmap": scale.cmap, "norm": scale.norm, "alpha": 0.5}
     smooth = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     heat = axes.imshow(smooth, extent=extent, interpolation="bilinear", **style)
-    _figures.hatch(axes, _figures.unsure(values, errors, scale.norm.vmax), extent)
+    _figures.hatch(axes, values, errors, scale.norm.vmax, extent)
     axes.set(xticks=[], yticks=[])
     _figures.note(axes, "", result)
     _figures.color_bar(axes, heat, limit)
@@ -258,12 +260,12 @@ def four_panels(
     panels = _panels("four_panels", axes, 4)
     original(image, panels[0])
     _heat(panels[1], values, errors, scale)
-    _heat(panels[2], np.maximum(values, 0), errors, scale)
+    _heat(panels[2], *_positive(values, errors), scale)
     _over(panels[3], values, errors, below, scale)
     names = ("picture", "attribution", "positive part", "overlay")
     for panel, name in zip(panels, names, strict=True):
         panel.set_title(name, fontsize="medium")
-    _figures.note(panels[1], "", result)
+    _figures.note(panels[1], "", result, 30)
     _figures.color_bar(panels, scale, limit)
     return panels
 
@@ -308,17 +310,19 @@ def side_by_side(
     for panel, (name, result), (values, errors) in each:
         _heat(panel, values, errors, scale)
         panel.set_title(name, fontsize="medium", parse_math=False)
-        _figures.note(panel, "", result)
+        _figures.note(panel, "", result, 30)
     _figures.color_bar(panels, scale, limit)
     return panels
 
 
 def _heat(axes: "Axes", values, errors, scale, opacity=None) -> None:
-    style = {"cmap": scale.cmap, "norm": scale.norm, "alpha": opacity}
-    drawn = axes.imshow(values, interpolation="nearest", **style)
-    unsure = _figures.unsure(values, errors, scale.norm.vmax)
-    _figures.hatch(axes, unsure, drawn.get_extent())
+    _figures.cells(axes, values, errors, scale, opacity)
     axes.set(xticks=[], yticks=[])
+
+
+def _positive(values: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positive part; its error says whether a value is positive at all."""
+    return np.maximum(values, 0), np.where(values < -errors, 0, errors)
 
 
 def _over(axes: "Axes", values, errors, below, scale) -> None:
@@ -334,7 +338,7 @@ def _over(axes: "Axes", values, errors, below, scale) -> None:
 
 def _panels(caller: str, axes, count: int) -> "list[Axes]":
     if axes is None:
-        figure = _figures.new_figure(caller, 2.4 * count + 1.0, 2.7)
+        figure = _figures.new_figure(caller, 2.4 * count + 1.2, 3.0, "compressed")
         return list(figure.subplots(1, count, squeeze=False)[0])
     given = list(np.ravel(axes))
     if len(given) != count:

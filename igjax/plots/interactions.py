@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["matrix", "network"]
 
 WRITTEN = 12  # features whose numbers fit into the cells
-WIDEST = 7.0  # points, of a line
+WIDEST = 6.0  # points, of a line
+LARGEST = 24.0  # points, of a disk
+DASHES = (0, (2, 0.8))
 
 
 def matrix(
@@ -60,17 +62,16 @@ def matrix(
     values, errors, shown = _square("matrix", result, names)
     scale = _scale.mappable(_scale.limit(values, limit))
     side = min(8.0, 1.5 + 0.42 * len(shown))
-    axes = ax or _figures.new_axes("matrix", max(4.2, side + 1.2), max(3.2, side))[1]
-    drawn = axes.imshow(values, cmap=scale.cmap, norm=scale.norm, interpolation="nearest")
-    doubtful = _figures.unsure(values, errors, scale.norm.vmax)
-    _figures.hatch(axes, doubtful, drawn.get_extent())
-    if len(shown) <= WRITTEN:
+    width, height = max(4.2, side + 1.2), max(3.2, side)
+    axes = ax or _figures.new_axes("matrix", width, height, "compressed")[1]
+    written = len(shown) <= WRITTEN
+    _figures.cells(axes, values, errors, scale, dashes=not written)
+    if written:
         _write(axes, values, scale)
     places = np.arange(len(shown))
-    axes.set_xticks(places, shown, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, shown)
-    for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
-        label.set_parse_math(False)
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(places, shown, parse_math=False, **slanted)
+    axes.set_yticks(places, shown, parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     _figures.note(axes, "", result)
@@ -87,10 +88,10 @@ def network(
 ) -> "Axes":
     """Draws features on a circle, the strongest interactions as lines between them.
 
-    Use it to see who works with whom. The area of a disk and the width of a line are
-    proportional to the value: what a feature does alone, and what a pair does together,
-    both entries of it. Blue and solid raise the score, orange and dashed lower it; faint
-    are those whose error exceeds their value.
+    Use it to see who works with whom. The area of a disk is what a feature does alone,
+    the width of a line what a pair does together, both entries of it; the key says how
+    much the largest of each is. Blue and solid raise the score, orange and dashed lower
+    it; faint are lines whose error exceeds their value.
 
     Args:
         result: of one example, with values of shape (n, n).
@@ -115,26 +116,27 @@ def network(
     """
     values, errors, shown = _square("network", result, names)
     values, errors = (np.nan_to_num(a, posinf=0, neginf=0) for a in (values, errors))
-    axes = ax or _figures.new_axes("network", 5.6, 5.2)[1]
+    axes = ax or _figures.new_axes("network", 5.6, 5.8)[1]
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(shown)) / len(shown)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     pairs, doubts = values + values.T, errors + errors.T
     alone = np.diag(values)
-    limit = _scale.limit([*pairs[np.triu_indices(len(shown), 1)], *alone])
     first, second = np.triu_indices(len(shown), 1)
+    limit, largest = _scale.limit(pairs[first, second]), _scale.limit(alone)
     order = np.argsort(-np.abs(pairs[first, second]), kind="stable")
     kept = [k for k in order if pairs[first[k], second[k]]][:most]
     for k in reversed(kept):
         i, j = first[k], second[k]
         faint = doubts[i, j] > abs(pairs[i, j])
         _line(axes, points[[i, j]], pairs[i, j] / limit, faint)
-    sizes = 900 * np.abs(alone) / limit
-    axes.scatter(*points.T, s=np.maximum(sizes, 12), c=_scale.sides(alone), zorder=3)
+    areas = LARGEST**2 * np.abs(alone) / largest
+    axes.scatter(*points.T, s=areas, c=_scale.sides(alone), zorder=3)
+    axes.scatter(*points.T, s=4, c="0.1", zorder=4)
     for point, name in zip(points, shown, strict=True):
         _name(axes, point, name)
-    axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
+    axes.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    _key(axes, limit)
+    _key(axes, limit, largest)
     pairs_told = np.count_nonzero(pairs[first, second])
     cut = f"the strongest {len(kept)} of {pairs_told} interactions"
     _figures.note(axes, cut if len(kept) < pairs_told else "", result)
@@ -165,7 +167,7 @@ def _line(axes: "Axes", ends: np.ndarray, share: float, faint: bool) -> None:
         *ends.T,
         color=_scale.sides(share),
         linewidth=max(0.4, WIDEST * abs(share)),
-        linestyle="-" if share > 0 else (0, (3, 1)),
+        linestyle="-" if share > 0 else DASHES,
         dash_capstyle="butt",
         solid_capstyle="round",
         alpha=0.25 if faint else 0.9,
@@ -180,15 +182,19 @@ def _name(axes: "Axes", point: np.ndarray, name: str) -> None:
     axes.annotate(name, point, xytext=16 * point, textcoords="offset points", **place)
 
 
-def _key(axes: "Axes", limit: float) -> None:
-    """What the widest lines mean."""
+def _key(axes: "Axes", limit: float, largest: float) -> None:
+    """What the widest lines and the largest disk mean."""
     from matplotlib.lines import Line2D
 
     handles = []
-    for side, style in ((1, "-"), (-1, (0, (3, 1)))):
+    for side, style in ((1, "-"), (-1, DASHES)):
         label = _scale.typeset(_scale.number(side * limit, limit))
         line = {"color": _scale.sides(side), "linewidth": WIDEST, "linestyle": style}
         handles.append(Line2D([], [], label=label, **line))
+    label = f"\N{PLUS-MINUS SIGN}{_scale.number(largest, largest)[1:]} alone"
+    disk = {"marker": "o", "color": "0.6", "linestyle": "none", "markersize": LARGEST}
+    handles.append(Line2D([], [], label=label, **disk))
+    style = {"frameon": False, "handlelength": 4, "fontsize": "small", "columnspacing": 2.5}
     axes.legend(
-        handles=handles, loc="upper right", frameon=False, handlelength=3, fontsize="small"
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, **style
     )

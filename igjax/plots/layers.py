@@ -25,7 +25,8 @@ def stacked(results: Mapping[str, Attribution], ax: "Axes | None" = None) -> "Ax
 
     Use it for `layer_conductance` of several layers: to see whether a few units do the
     work or all of them, how much they work against each other, and the sum, a diamond
-    with its estimated error. Of each sign the 40 largest units are told apart.
+    with its estimated error. Of each sign the 40 largest units are told apart, the others
+    make one pale block.
 
     Args:
         results: by name of the layer, from the input on, each of one example, with an
@@ -72,7 +73,9 @@ def stacked(results: Mapping[str, Attribution], ax: "Axes | None" = None) -> "Ax
 
 def _units(axes: "Axes", place: int, values: np.ndarray, side: int) -> None:
     ordered = values[np.argsort(-np.abs(values), kind="stable")]
-    widths = np.append(ordered[:UNITS], ordered[UNITS:].sum())
-    starts = np.cumsum([0.0, *widths[:-1]])
-    style = {"color": _scale.sides(side), "edgecolor": "white", "linewidth": 0.5}
-    axes.barh(np.full(len(widths), place), widths, left=starts, height=0.7, **style)
+    told, rest = ordered[:UNITS], ordered[UNITS:].sum()
+    starts = np.cumsum([0.0, *told])
+    style = {"color": _scale.sides(side), "height": 0.7}
+    edge = {"edgecolor": "white", "linewidth": 0.5}
+    axes.barh(np.full(len(told), place), told, left=starts[:-1], **style, **edge)
+    axes.barh(place, rest, left=starts[-1], alpha=0.35, **style)
