@@ -7,7 +7,7 @@ figures alive.
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    Layout = Literal["constrained", "compressed"]
+
 
 TOLD = {Status.BUDGET_SPENT, Status.RESOLUTION, Status.NON_FINITE, Status.NOT_VERIFIED}
 NOTABLE = 0.05  # errors of that share of the attribution are told
@@ -25,7 +27,9 @@ VISIBLE = 0.1  # errors of that share of the full color are seen
 CELLS = 32  # along the side of an image, that can be hatched
 
 
-def new_figure(caller: str, width: float, height: float, layout="constrained") -> "Figure":
+def new_figure(
+    caller: str, width: float, height: float, layout: "Layout" = "constrained"
+) -> "Figure":
     """Makes a figure of that many inches, whose axes fit themselves to it.
 
     The layout "compressed" keeps images of a fixed shape and their color bar together.
@@ -43,7 +47,7 @@ def new_figure(caller: str, width: float, height: float, layout="constrained") -
 
 
 def new_axes(
-    caller: str, width: float, height: float, layout="constrained"
+    caller: str, width: float, height: float, layout: "Layout" = "constrained"
 ) -> "tuple[Figure, Axes]":
     """Makes a figure of that many inches, with axes that fit themselves to it.
 
@@ -213,13 +217,11 @@ def note(axes: "Axes", text: str, result: Attribution, width: int = 80) -> None:
 
 def color_bar(axes, scale, quantile: float | None = None, label="attribution") -> None:
     """Draws the scale beside axes, or a list of them, and says where it was cut."""
-    cut = quantile is not None and quantile < 1
-    if cut:
+    beyond = "neither"
+    if quantile is not None and quantile < 1:
+        beyond = "both" if scale.norm.vmin < 0 else "max"
         limit = _scale.size(scale.norm.vmax)
         label += f"\nfull color: {limit},\n{100 * quantile:g}% quantile of sizes"
     first = axes[0] if isinstance(axes, list) else axes
-    beyond = "both" if scale.norm.vmin < 0 else "max"
-    bar = figure_of(first).colorbar(
-        scale, ax=axes, label=label, extend=beyond if cut else "neither"
-    )
+    bar = figure_of(first).colorbar(scale, ax=axes, label=label, extend=beyond)
     bar.outline.set_visible(False)

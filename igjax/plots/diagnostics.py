@@ -1,7 +1,7 @@
 """What `igjax.diagnostics` measures, drawn: paths, rules and landscapes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,11 @@ def convergence(
     for number, family in enumerate(families):
         rules = np.flatnonzero(np.array(labels) == family)
         shade = str(0.65 * number / max(1, len(families) - 1))
-        style = {"color": shade, "marker": MARKERS[number], "linestyle": "-"}
+        style: dict[str, Any] = {
+            "color": shade,
+            "marker": MARKERS[number],
+            "linestyle": "-",
+        }
         axes.plot(cost[rules], actual[rules], label=family, markersize=6, **style)
         style |= {"linestyle": "none", "markerfacecolor": "white"}
         finite = rules[np.isfinite(believed[rules])]

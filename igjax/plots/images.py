@@ -131,11 +131,11 @@ def positive(
         [[1.0, 0.0]]
     """
     values, errors = _planes("positive", result)
-    scale = _scale.mappable(_scale.limit(values, limit))
+    size = _scale.limit(values, limit)
+    scale, half = _scale.mappable(size), _scale.mappable(size, negative=False)
     axes = ax or _figures.new_axes("positive", 5.0, 4.2, "compressed")[1]
     _heat(axes, *_positive(values, errors), scale)
     _figures.note(axes, "", result)
-    half = _scale.mappable(scale.norm.vmax, negative=False)
     _figures.color_bar(axes, half, limit, "attribution, where positive")
     return axes
 
@@ -208,14 +208,15 @@ def blended(
     """
     values, errors = _planes("blended", result)
     below = _gray("blended", image)
-    scale = _scale.mappable(_scale.limit(values, limit))
+    size = _scale.limit(values, limit)
+    scale = _scale.mappable(size)
     axes = ax or _figures.new_axes("blended", 5.0, 4.2, "compressed")[1]
     picture = axes.imshow(below, cmap="gray", interpolation="nearest")
     extent = picture.get_extent()
     style = {"cmap": scale.cmap, "norm": scale.norm, "alpha": 0.5}
     smooth = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     heat = axes.imshow(smooth, extent=extent, interpolation="bilinear", **style)
-    _figures.hatch(axes, values, errors, scale.norm.vmax, extent)
+    _figures.hatch(axes, values, errors, size, extent)
     axes.set(xticks=[], yticks=[])
     _figures.note(axes, "", result)
     _figures.color_bar(axes, heat, limit)

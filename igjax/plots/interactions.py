@@ -6,7 +6,7 @@ the diagonal. The matrix is symmetric, so an interaction counts twice in the sum
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -127,13 +127,13 @@ def network(
     kept = [k for k in order if pairs[first[k], second[k]]][:most]
     for k in reversed(kept):
         i, j = first[k], second[k]
-        faint = doubts[i, j] > abs(pairs[i, j])
-        _line(axes, points[[i, j]], pairs[i, j] / limit, faint)
+        pair, doubt = float(pairs[i, j]), float(doubts[i, j])
+        _line(axes, points[[i, j]], pair / limit, faint=doubt > abs(pair))
     areas = LARGEST**2 * np.abs(alone) / largest
     axes.scatter(*points.T, s=areas, c=_scale.sides(alone), zorder=3)
     axes.scatter(*points.T, s=4, c="0.1", zorder=4)
-    for point, name in zip(points, shown, strict=True):
-        _name(axes, point, name)
+    for (x, y), name in zip(points.tolist(), shown, strict=True):
+        _name(axes, (x, y), name)
     axes.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     _key(axes, limit, largest)
@@ -158,7 +158,7 @@ def _write(axes: "Axes", values: np.ndarray, scale) -> None:
     for (row, column), value in np.ndenumerate(values):
         color = _scale.ink(scale.to_rgba(np.nan_to_num(value))[:3])
         text = _scale.typeset(_scale.number(float(value), limit))
-        style = {"ha": "center", "va": "center", "fontsize": "x-small"}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small"}
         axes.text(column, row, text, color=color, **style)
 
 
@@ -174,12 +174,12 @@ def _line(axes: "Axes", ends: np.ndarray, share: float, faint: bool) -> None:
     )
 
 
-def _name(axes: "Axes", point: np.ndarray, name: str) -> None:
+def _name(axes: "Axes", point: tuple[float, float], name: str) -> None:
     x, y = point
     sides = "left" if x > 0.1 else "right" if x < -0.1 else "center"
     heights = "bottom" if y > 0.9 else "top" if y < -0.9 else "center"
     place = {"ha": sides, "va": heights, "parse_math": False}
-    axes.annotate(name, point, xytext=16 * point, textcoords="offset points", **place)
+    axes.annotate(name, point, xytext=(16 * x, 16 * y), textcoords="offset points", **place)
 
 
 def _key(axes: "Axes", limit: float, largest: float) -> None:
