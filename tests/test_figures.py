@@ -249,6 +249,27 @@ def test_the_comparison_sees_changes():
     assert differ(coarse(flipped.figure), stored()["heat_map"])
 
 
+@pytest.mark.parametrize("error", [0.1, np.inf, np.nan])
+@pytest.mark.parametrize("worst", [[np.nan, np.inf, -np.inf], [0.0, 0.0, 0.0]])
+def test_strange_values_are_drawn(worst, error):
+    known = worst[0] == 0.0
+    status = igjax.Status.NO_TOLERANCE if known else igjax.Status.NON_FINITE
+    row = result([*worst, 0.0 if known else 1.0], error, status)
+    square = result(np.diag([*worst, 0.0]), error, status)
+    long = result(np.resize(worst, 300), error, status)
+    for axes in (
+        images.four_panels(square, np.zeros((4, 4)))[0],
+        features.bars(row),
+        features.waterfall(row),
+        features.compare({"a": row}),
+        signals.audio(long, np.zeros(300), 8000),
+        layers.stacked({"a": row}),
+        interactions.matrix(square),
+        interactions.network(square),
+    ):
+        png(axes.figure)  # warnings are errors
+
+
 # Refusals.
 
 

@@ -104,6 +104,8 @@ def check_single(caller: str, result: Attribution) -> None:
 def arrays(caller: str, result: Attribution) -> tuple[np.ndarray, np.ndarray]:
     """The values and errors of one example, of one array, as float64.
 
+    Infinite values become NaN: neither has a place in a picture, and `note` tells of them.
+
     Raises:
         ValueError: if the result is a batch, of several outputs, or of a pytree.
     """
@@ -114,8 +116,9 @@ def arrays(caller: str, result: Attribution) -> tuple[np.ndarray, np.ndarray]:
             "Draw a pytree leaf by leaf: dataclasses.replace(result, values=..., "
             "error=...)."
         )
-    values, errors = result.values, result.error
-    return np.asarray(values, np.float64), np.asarray(errors, np.float64)
+    values = np.asarray(result.values, np.float64)
+    drawn = np.where(np.isfinite(values), values, np.nan)
+    return drawn, np.asarray(result.error, np.float64)
 
 
 def check_several(caller: str, results: Mapping[str, Attribution]) -> None:

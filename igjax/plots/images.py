@@ -214,7 +214,7 @@ def blended(
     picture = axes.imshow(below, cmap="gray", interpolation="nearest")
     extent = picture.get_extent()
     style = {"cmap": scale.cmap, "norm": scale.norm, "alpha": 0.5}
-    smooth = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    smooth = np.nan_to_num(values)
     heat = axes.imshow(smooth, extent=extent, interpolation="bilinear", **style)
     _figures.hatch(axes, values, errors, size, extent)
     axes.set(xticks=[], yticks=[])
@@ -333,7 +333,7 @@ def _over(axes: "Axes", values, errors, below, scale) -> None:
             f"{values.shape}, got {below.shape}. Coarser values go to `blended`."
         )
     axes.imshow(below, cmap="gray", interpolation="nearest")
-    sizes = np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)) / scale.norm.vmax
+    sizes = np.abs(np.nan_to_num(values)) / scale.norm.vmax
     _heat(axes, values, errors, scale, np.minimum(sizes, 1))
 
 
@@ -358,8 +358,7 @@ def _gray(caller: str, image) -> np.ndarray:
 
 def _plane(caller: str, name: str, values: np.ndarray, reduce) -> np.ndarray:
     if values.ndim == 3:
-        with np.errstate(invalid="ignore"):  # infinities of both signs make NaN, and data
-            return reduce(values, axis=-1)
+        return reduce(values, axis=-1)
     if values.ndim == 2:
         return values
     raise ValueError(
