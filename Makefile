@@ -1,13 +1,21 @@
-# `make demo` and `make test` do all their set-up by themselves, in .venv.
+# Every target does all its set-up by itself, in .venv.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
+<<<<<<< HEAD
 .PHONY: demo test slow examples lint dist pretrained weights clean
+=======
+.PHONY: demo gallery test slow lint dist pretrained weights clean
+>>>>>>> part-e
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
+
+# Every kind of picture, of real data: gallery/*.png.
+gallery: $(VENV)/.pretrained
+	PYTHONPATH=benchmarks $(BIN)/python notebooks/gallery.py gallery
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile tests
@@ -45,7 +53,7 @@ weights: $(VENV)/.dev
 	$(BIN)/python -m igjax.models.train_sentiment
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo gallery
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)

@@ -21,7 +21,7 @@ from matplotlib.image import imread
 from matplotlib.patches import FancyBboxPatch
 
 import igjax
-from igjax.plots import _html, _listing, _scale, features, text
+from igjax.plots import _html, _listing, _scale, features, images, text
 from igjax.plots._sentence import columns, visible
 
 # Any text at all, surrogates included: the command line may bring them.
@@ -435,7 +435,7 @@ def test_picture_of_a_sentence_has_a_sensible_size_and_is_not_blank():
         assert near.mean() > 0.01
 
 
-# Tables and images.
+# Tables; the other figures have tests of their own, in test_figures.py.
 
 
 def test_bars_are_sorted_by_size_and_keep_values_errors_and_names_together():
@@ -465,7 +465,7 @@ def test_many_bars_are_cut_and_the_cut_is_named():
     assert labels[-1] == "20\n(20 smaller ones left out)"
 
 
-@pytest.mark.parametrize("draw", [features.bars, features.image])
+@pytest.mark.parametrize("draw", [features.bars, features.waterfall, images.heat_map])
 def test_batches_and_several_outputs_are_refused_with_the_remedy(draw):
     rule = igjax.rules.gauss_legendre(3)
     attribute = jax.vmap(igjax.integrated_gradients(jnp.sum, rule=rule), (0, None))
@@ -483,36 +483,6 @@ def test_bars_refuse_images_and_names_that_do_not_fit():
         features.bars(attributed(jnp.sum, jnp.ones((2, 2))), names=["a", "b"])
     with pytest.raises(ValueError, match="1 names"):
         features.bars(attributed(jnp.sum, jnp.ones(3)), names=["a"])
-
-
-def test_image_adds_up_channels_on_a_symmetric_scale():
-    weights = jnp.array([[-3.0, 1.0], [0.0, 2.0]])
-    result = attributed(lambda x: (x * weights[..., None]).sum(), jnp.ones((2, 2, 3)))
-    axes = features.image(result)
-    (heat,) = axes.images
-    np.testing.assert_allclose(heat.get_clim(), (-9.0, 9.0), rtol=1e-6)
-    np.testing.assert_allclose(np.asarray(heat.get_array()), 3 * weights, rtol=1e-6)
-    assert png(axes)
-
-
-def test_image_is_drawn_over_the_picture_and_clear_where_it_is_zero():
-    weights = jnp.array([[-3.0, 1.5], [0.0, 3.0]])
-    result = attributed(lambda x: (x * weights).sum(), jnp.ones((2, 2)))
-    figure = Figure()
-    ax = figure.subplots()
-    assert features.image(result, np.ones((2, 2, 3), np.uint8), ax=ax) is ax
-    below, heat = ax.images
-    assert below.get_cmap().name == "gray"
-    np.testing.assert_allclose(
-        np.asarray(heat.get_alpha()), [[1.0, 0.5], [0.0, 1.0]], rtol=1e-6
-    )
-
-
-def test_image_refuses_other_shapes():
-    with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, C\), got \(3,\)"):
-        features.image(attributed(jnp.sum, jnp.ones(3)))
-    with pytest.raises(ValueError, match="height and width of the values"):
-        features.image(attributed(jnp.sum, jnp.ones((2, 2))), np.ones((3, 2)))
 
 
 WITHOUT = """

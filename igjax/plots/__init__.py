@@ -1,14 +1,32 @@
-"""Pictures of results: sentences, tables and images, in a terminal, a page or a figure.
+"""Pictures of results, in a terminal, a page or a figure: one module for each kind of x.
 
 One color means one thing everywhere: blue raises the score, orange lowers it, the
 scale is symmetric around zero, and the largest value has the full color. Blue and orange
-are told apart with every kind of color blindness.
+are told apart with every kind of color blindness. Values are drawn as they are: nothing
+is normalized unless a label says so, and panels of a figure share their scale. What is
+not to be trusted is marked: error bars and bands, hatched pixels, a note below the axes.
 
 `text.plain`, `text.ansi` and `text.html` need nothing but igjax. What draws a figure needs
 matplotlib, and says how to install it; it takes an `ax` or makes a figure of its own
 (without pyplot, so nothing global changes) and returns the axes.
 """
 
-from igjax.plots import features as features, text as text
+from igjax.plots import (
+    diagnostics as diagnostics,
+    features as features,
+    images as images,
+    interactions as interactions,
+    layers as layers,
+    signals as signals,
+    text as text,
+)
 
-__all__ = ["features", "text"]
+__all__ = [
+    "diagnostics",
+    "features",
+    "images",
+    "interactions",
+    "layers",
+    "signals",
+    "text",
+]

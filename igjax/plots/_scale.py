@@ -13,11 +13,24 @@ NEGATIVE = (196, 78, 0)
 POSITIVE = (0, 110, 178)
 
 
-def limit(values) -> float:
-    """The size that gets the full color: the largest finite one, 1 if all are zero."""
+def limit(values, quantile: float | None = None) -> float:
+    """The size that gets the full color: the largest finite one, 1 if all are zero.
+
+    With a quantile it is that one of the finite sizes, unless it is zero.
+
+    Raises:
+        ValueError: if the quantile is not in (0, 1].
+    """
+    if quantile is not None and not 0 < quantile <= 1:
+        raise ValueError(
+            f"limit must be a quantile of the sizes, in (0, 1], got {quantile}. Default: "
+            "the largest size has the full color."
+        )
     sizes = np.abs(np.asarray(values, np.float64))
-    largest = sizes[np.isfinite(sizes)].max(initial=0.0)
-    return float(largest) or 1.0
+    sizes = sizes[np.isfinite(sizes)]
+    if quantile is not None and sizes.size and (q := float(np.quantile(sizes, quantile))):
+        return q
+    return float(sizes.max(initial=0.0)) or 1.0
 
 
 def share(value: float, limit: float) -> float:
@@ -48,15 +61,22 @@ def typeset(text: str) -> str:
     return re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text)
 
 
-def mappable(limit: float):
-    """The scale as matplotlib wants it, from -limit to limit."""
+def sides(values) -> np.ndarray:
+    """The full colors of the signs, RGB in [0, 1], of shape (..., 3)."""
+    negative = np.asarray(values)[..., None] < 0
+    return np.where(negative, NEGATIVE, POSITIVE) / 255
+
+
+def mappable(limit: float, negative: bool = True):
+    """The scale as matplotlib wants it, from -limit or zero to limit."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     ends = [tuple(c / 255 for c in color) for color in (NEGATIVE, POSITIVE)]
     colors = [ends[0], (1.0, 1.0, 1.0), ends[1]]
+    low, colors = (-limit, colors) if negative else (0.0, colors[1:])
     return ScalarMappable(
-        Normalize(-limit, limit), LinearSegmentedColormap.from_list("igjax", colors)
+        Normalize(low, limit), LinearSegmentedColormap.from_list("igjax", colors)
     )
 
 

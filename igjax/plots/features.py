@@ -1,6 +1,6 @@
-"""Tables and images: the values of one example, feature by feature or pixel by pixel."""
+"""Tables: the values of one example, feature by feature."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,10 @@ from igjax.plots import _figures, _scale
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST = 30  # bars that stay legible
+__all__ = ["bars", "compare", "waterfall"]
+
+MOST = 30  # rows that stay legible
+MARKERS = "osD^vP*X"  # sign is color, so methods have shapes
 
 
 def bars(
@@ -42,54 +45,36 @@ def bars(
         >>> [label.get_text() for label in axes.get_yticklabels()]
         ['age', '$ income']
     """
-    _figures.check_single("bars", result)
-    values, errors = _array("bars", result.values), _array("bars", result.error)
-    labels = [str(i) for i in range(values.size)] if names is None else list(names)
-    if values.shape != (len(labels),):
-        raise ValueError(
-            f"bars: values and names must have one shape (n,), got {values.shape} and "
-            f"{len(labels)} names. Images go to igjax.plots.features.image."
-        )
-    order = np.argsort(-np.abs(values), kind="stable")[:MOST]
+    values, errors, labels = _table("bars", result, names)
+    order = _largest(values)
     shown = [labels[i] for i in order]
     if values.size > MOST:
         shown[-1] += f"\n({values.size - MOST} smaller ones left out)"
     axes = ax or _figures.new_axes("bars", 6.0, 0.9 + 0.3 * len(order))[1]
-    colors = [_scale.NEGATIVE if values[i] < 0 else _scale.POSITIVE for i in order]
-    places = np.arange(len(order))
-    axes.barh(places, values[order], color=np.array(colors) / 255, height=0.7)
-    finite = np.where(np.isfinite(errors[order]), errors[order], np.nan)
-    axes.errorbar(
-        values[order],
-        places,
-        xerr=finite,
-        fmt="none",
-        ecolor="0.25",
-        elinewidth=1,
-        capsize=2,
-    )
-    axes.set_yticks(places, shown, parse_math=False)
-    axes.invert_yaxis()
+    places, drawn = np.arange(len(order)), values[order]
+    axes.barh(places, drawn, color=_scale.sides(drawn), height=0.7)
+    _whiskers(axes, drawn, places, errors[order])
     axes.axvline(0.0, color="0.25", linewidth=0.8)
-    axes.set_xlabel("attribution, with estimated error")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    _rows(axes, shown)
+    _figures.note(axes, "attribution, with estimated error", result)
     return axes
 
 
-def image(result: Attribution, image=None, ax: "Axes | None" = None) -> "Axes":
-    """Draws the values of an image as a heat map: blue raises the score, orange lowers it.
+def waterfall(
+    result: Attribution, names: Sequence[str] | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws the way from the score of the baseline to the score, feature by feature.
 
-    Use it for one image; the values of its channels are added up.
+    Use it to show that the values add up: the last step, "gap", is what they lack. The
+    largest come first; of more than 30 features the others make one step together.
 
     Args:
-        result: of one example, with values of shape (H, W) or (H, W, C).
-        image: drawn in gray below the values: shape (H, W) or (H, W, C), any range.
-            Default: none.
+        result: of one example, with values of shape (n,).
+        names: of the n features. Default: their numbers.
         ax: axes to draw on. Default: those of a new figure.
 
     Returns:
-        The axes, with a color bar beside them.
+        The axes.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -97,49 +82,142 @@ def image(result: Attribution, image=None, ax: "Axes | None" = None) -> "Axes":
 
     Example:
         >>> import igjax, igjax.plots, jax.numpy as jnp
-        >>> result = igjax.integrated_gradients(jnp.sum)(jnp.ones((4, 4, 3)), 0.0)
-        >>> low, high = igjax.plots.features.image(result).images[0].get_clim()
-        >>> low == -high, round(high, 3)
-        (True, 3.0)
+        >>> row = jnp.array([3.0, -1.0])
+        >>> result = igjax.integrated_gradients(jnp.sum)(row, 0.0)
+        >>> axes = igjax.plots.features.waterfall(result, names=["age", "income"])
+        >>> [label.get_text() for label in axes.get_yticklabels()]
+        ['baseline', 'age', 'income', 'gap', 'score']
     """
-    _figures.check_single("image", result)
-    values = _plane("values", _array("image", result.values), np.sum)
-    below = None if image is None else _plane("image", np.asarray(image), np.mean)
-    if below is not None and below.shape != values.shape:
-        raise ValueError(
-            f"image: the image must have the height and width of the values, "
-            f"{values.shape}, got {below.shape}."
-        )
-    axes = ax or _figures.new_axes("image", 5.0, 4.2)[1]
-    limit = _scale.limit(values)
-    scale = _scale.mappable(limit)
-    opacity = None
-    if below is not None:
-        axes.imshow(below, cmap="gray")
-        opacity = np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)) / limit
-    heat = axes.imshow(values, cmap=scale.cmap, vmin=-limit, vmax=limit, alpha=opacity)
-    bar = _figures.figure_of(axes).colorbar(scale, ax=axes, label="attribution")
-    bar.outline.set_visible(False)
-    axes.set(xticks=[], yticks=[])
-    heat.set_interpolation("nearest")
+    values, errors, labels = _table("waterfall", result, names)
+    order = _largest(values)
+    rest = np.setdiff1d(np.arange(values.size), order)
+    steps, doubts = list(values[order]), list(errors[order])
+    shown = ["baseline", *(labels[i] for i in order)]
+    if rest.size:
+        steps, doubts = [*steps, values[rest].sum()], [*doubts, errors[rest].sum()]
+        shown.append(f"{rest.size} smaller ones")
+    start, end = float(result.baseline_score), float(result.score)
+    ends = start + np.cumsum([0.0, *steps])
+    steps, ends = np.append(steps, end - ends[-1]), np.append(ends, end)
+    places = 1 + np.arange(len(steps))
+    axes = ax or _figures.new_axes("waterfall", 6.5, 1.2 + 0.3 * len(shown))[1]
+    axes.barh(places, steps, left=ends[:-1], color=_scale.sides(steps), height=0.7)
+    _whiskers(axes, ends[1:-1], places[:-1], np.array(doubts))
+    rows = np.arange(len(ends))
+    axes.vlines(ends, rows, rows + 1, color="0.6", linewidth=0.8, zorder=0)
+    axes.plot([start, end], [0, len(steps) + 1], "D", color="0.1", markersize=5)
+    axes.use_sticky_edges = False  # bars would hold the limits at the diamonds
+    axes.margins(x=0.04)
+    _rows(axes, [*shown, "gap", "score"])
+    _numbers(axes, start, end, steps)
+    _figures.note(axes, "score, with the estimated error of each step", result)
     return axes
 
 
-def _array(caller: str, values) -> np.ndarray:
-    if not hasattr(values, "shape"):
-        raise ValueError(
-            f"{caller}: values must be one array, got {type(values).__name__}. Draw a "
-            "pytree leaf by leaf: dataclasses.replace(result, values=..., error=...)."
+def compare(
+    results: Mapping[str, Attribution],
+    names: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws the values of several methods or baselines, a row for each feature.
+
+    Use it to see where they agree: points of one row whose errors overlap. They have one
+    axis, and nothing is rescaled; of more than 30 features the 30 largest are drawn.
+
+    Args:
+        results: by name, at most eight, each of one example, with values of shape (n,).
+        names: of the n features. Default: their numbers.
+        ax: axes to draw on. Default: those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+        TypeError: if the results have no names.
+        ValueError: if a result is a batch, or a shape does not fit.
+
+    Example:
+        >>> import igjax, igjax.plots, jax.numpy as jnp
+        >>> f = igjax.integrated_gradients(jnp.sum)
+        >>> results = {str(b): f(jnp.ones(3), float(b)) for b in (0, -2)}
+        >>> axes = igjax.plots.features.compare(results, names=["a", "b", "c"])
+        >>> [text.get_text() for text in axes.get_legend().get_texts()]
+        ['0', '-2']
+    """
+    _figures.check_several("compare", results)
+    if len(results) > len(MARKERS):
+        raise ValueError(f"compare: at most {len(MARKERS)} results, got {len(results)}.")
+    tables = [_table("compare", result, names) for result in results.values()]
+    if len({values.size for values, _, _ in tables}) > 1:
+        raise ValueError("compare: all results must have the same features.")
+    order = _largest(np.max([np.abs(values) for values, _, _ in tables], axis=0))
+    shown = [tables[0][2][i] for i in order]
+    if tables[0][0].size > MOST:
+        shown[-1] += f"\n({tables[0][0].size - MOST} smaller ones left out)"
+    height = 1.2 + max(0.3, 0.14 * len(results)) * len(order)
+    axes = ax or _figures.new_axes("compare", 6.0, height)[1]
+    offsets = 0.6 * (np.arange(len(results)) + 0.5) / len(results) - 0.3
+    for number, (name, (values, errors, _)) in enumerate(zip(results, tables, strict=True)):
+        places = np.arange(len(order)) + offsets[number]
+        shade = str(0.7 * number / max(1, len(results) - 1))
+        style = {"color": shade, "markeredgecolor": "0.2", "markersize": 6}
+        (points,) = axes.plot(
+            values[order], places, MARKERS[number], linestyle="none", **style
         )
-    return np.asarray(values, np.float64)
+        points.set_label(name)
+        _whiskers(axes, values[order], places, errors[order])
+    axes.axvline(0.0, color="0.25", linewidth=0.8)
+    _rows(axes, shown)
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+    legend = axes.legend(frameon=False, **place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    told = "attribution, with estimated error", _figures.caution(results)
+    axes.set_xlabel("\n".join(filter(None, told)), parse_math=False)
+    return axes
 
 
-def _plane(name: str, values: np.ndarray, reduce) -> np.ndarray:
-    if values.ndim == 3:
-        return reduce(values, axis=-1)
-    if values.ndim == 2:
-        return values
-    raise ValueError(
-        f"image: {name} must have shape (H, W) or (H, W, C), got {values.shape}. Of a "
-        "batch use result.example(i)."
-    )
+def _table(caller: str, result: Attribution, names):
+    values, errors = _figures.arrays(caller, result)
+    if values.ndim != 1:
+        raise ValueError(
+            f"{caller}: values must have shape (n,), got {values.shape}. Images go to "
+            "igjax.plots.images."
+        )
+    return values, errors, _figures.labels(caller, names, values.size)
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    return np.argsort(-np.abs(values), kind="stable")[:MOST]
+
+
+def _whiskers(axes: "Axes", values, places, errors) -> None:
+    finite = np.where(np.isfinite(errors), errors, np.nan)
+    style = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2, "zorder": 1.9}
+    axes.errorbar(values, places, xerr=finite, fmt="none", **style)
+
+
+def _rows(axes: "Axes", names: Sequence[str]) -> None:
+    axes.set_yticks(np.arange(len(names)), names, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _numbers(axes: "Axes", start: float, end: float, steps: np.ndarray) -> None:
+    """The numbers of a waterfall, at its right edge."""
+    limit = _scale.limit([*steps, start, end])
+    for place, value in enumerate([start, *steps, end]):
+        axes.annotate(
+            _scale.typeset(_scale.number(float(value), limit)),
+            (1.0, place),
+            xytext=(6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+            color="0.25",
+        )
