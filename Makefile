@@ -4,11 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
-<<<<<<< HEAD
-.PHONY: demo test slow examples lint dist pretrained weights clean
-=======
-.PHONY: demo gallery test slow lint dist pretrained weights clean
->>>>>>> part-e
+.PHONY: demo gallery test slow examples lint dist pretrained weights clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
