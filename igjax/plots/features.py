@@ -171,7 +171,8 @@ def compare(
     _rows(axes, shown)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+    columns = 3 if sum(map(len, results)) < 30 else 1  # what fits above the axes
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
     legend = axes.legend(frameon=False, **place)
     for text in legend.get_texts():
         text.set_parse_math(False)
