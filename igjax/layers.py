@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import stop_gradient
 
 from igjax import _compiled, _cut, paths, rules
@@ -66,7 +67,8 @@ class Cut(NamedTuple):
     Attributes:
         trunk: `trunk(x, *args) -> y`, the named value.
         head: `head(y, x, *args) -> output`, f with its named value replaced by y. What
-            goes around the layer is computed from x.
+            goes around the layer is computed from x. A y that is not like the layer is a
+            ValueError.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -118,9 +120,10 @@ def cut(f, layer: str) -> Cut:
 
     def head(y, x, *args):
         with _cut.tagging():
-            given = [strong(y)]
-            at = lambda x: f(x, *args)
-            return _cut.changed("cut", at, strong(x), [layer], _replace, given)
+            x, at = strong(x), lambda x: f(x, *args)
+            want = jax.eval_shape(lambda x: _cut.values("cut", at, x, [layer])[0], x)
+            _check_like(want, y)
+            return _cut.changed("cut", at, x, [layer], _replace, [strong(y)])
 
     return Cut(trunk, head)
 
@@ -282,12 +285,13 @@ def neuron_conductance(
     """
     _check_name("neuron_conductance", layer)
     index = neuron if isinstance(neuron, tuple) else (neuron,)
-    if not all(isinstance(i, int) and not isinstance(i, bool) for i in index):
+    whole = lambda i: isinstance(i, int | np.integer) and not isinstance(i, bool)
+    if not all(map(whole, index)):
         raise TypeError(
             "neuron_conductance: neuron must be an integer or a tuple of integers, the "
             f"index of a unit of the layer, got {neuron!r}."
         )
-    body = _through(index)
+    body = _through(tuple(map(int, index)))
     return _method("neuron_conductance", body, f, layer, rule, chunk_size, path)
 
 
@@ -315,7 +319,8 @@ def internal_influence(
         the layer; for a pytree of names, a pytree of results.
 
     Raises:
-        TypeError: as `layer_integrated_gradients`, and if the rule is no fixed one.
+        TypeError: as `layer_integrated_gradients`, if the rule is no fixed one, and if
+            the layer is complex.
         ValueError: as `layer_integrated_gradients`.
 
     Example:
@@ -412,7 +417,7 @@ def grad_cam(f, layer) -> Callable:
         last axis; for a pytree of names, a pytree of maps.
 
     Raises:
-        TypeError: as `layer_integrated_gradients`.
+        TypeError: as `layer_integrated_gradients`, and if the layer is complex.
         ValueError: as `layer_integrated_gradients`, and if a layer is no single array
             with places and channels.
 
@@ -436,7 +441,10 @@ def grad_cam(f, layer) -> Callable:
 def _method(
     caller, body, f, layer, rule: Any, chunk_size=None, path=paths.straight, *, scalar=True
 ):
-    recipe = _recipe(caller, body, *_names(caller, layer))
+    names, structure = _names(caller, layer)
+    # Each name once: what is handed to a value has one place in the queue.
+    unique = tuple(dict.fromkeys(names))
+    recipe = _recipe(caller, body, unique, tuple(map(unique.index, names)), structure)
     rule = rules.adaptive() if rule is None else rule
     inner = _compiled.attribution(caller, recipe, f, path, rule, chunk_size, scalar=scalar)
 
@@ -473,11 +481,11 @@ def _check_name(caller: str, layer):
 
 
 @functools.lru_cache  # programs are kept by recipe: an equal one must be the same one
-def _recipe(caller, body, names, structure):
+def _recipe(caller, body, names, order, structure):
     def recipe(f, path, operands, rule, chunk_size):
         model = _Model(caller, f, names)
         results = body(model, path, operands, rule, chunk_size)
-        return structure.unflatten(results)
+        return structure.unflatten([results[i] for i in order])
 
     return recipe
 
@@ -501,11 +509,14 @@ class _Model(NamedTuple):
 
 
 def _replace(value, given):
-    if value.shape != given.shape:
-        raise ValueError(
-            f"cut: the layer must have the shape {value.shape}, got {given.shape}."
-        )
     return given.astype(value.dtype)
+
+
+def _check_like(want, y):
+    """Checks what a head is given for the layer."""
+    shapes = [jax.tree.map(np.shape, tree) for tree in (want, y)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"cut: the layer must have the shape {shapes[0]}, got {shapes[1]}.")
 
 
 def _nudge(value, given):
@@ -653,6 +664,8 @@ def _mark(y, index):
 
 
 def _influence(model, path, operands, rule, chunk_size):
+    _check_real(model, model.values(operands, operands.x))
+
     def score(point):
         given, x = point
         return model.changed(operands, stop_gradient(x), _nudge, given)
@@ -670,9 +683,19 @@ def _activation(model, path, operands, rule, chunk_size):
     return model.values(operands, operands.x)
 
 
+def _check_real(model, layers):
+    for y in jax.tree.leaves(layers):
+        if jnp.iscomplexobj(y):
+            raise TypeError(
+                f"{model.caller}: the layer must be real, got {y.dtype}, whose gradient is "
+                "complex. Tag its real and imaginary parts, or use layer_conductance."
+            )
+
+
 def _grad_cam(model, path, operands, rule, chunk_size):
     del path, rule, chunk_size
     layers = widen(model.values(operands, operands.x))
+    _check_real(model, layers)
     for y in layers:
         if isinstance(y, tuple) or y.ndim < 2:
             got = f"a tuple of {len(y)}" if isinstance(y, tuple) else f"shape {y.shape}"

@@ -382,3 +382,43 @@ def test_a_transform_built_anew_uses_the_same_program():
     for _ in range(3):
         igjax.layer_conductance(f, "first", rule=RULE)(X, B)
     assert len(traced) == 1
+
+
+def test_a_layer_may_be_asked_for_twice():
+    f = lambda x: (checkpoint_name(jnp.tanh(x), "y") ** 2).sum()
+    x, rule = jnp.array([1.0, 2.0]), igjax.rules.gauss_legendre(8)
+    for method in (igjax.layer_conductance, igjax.internal_influence):
+        once = method(f, "y", rule=rule)(x, 0.0)
+        twice = method(f, {"a": "y", "b": "y"}, rule=rule)(x, 0.0)
+        for result in twice.values():
+            np.testing.assert_array_equal(result.values, once.values)
+            np.testing.assert_array_equal(result.delta, once.delta)
+
+
+def test_a_head_is_given_what_the_trunk_gives():
+    f = lambda x: sum((checkpoint_name(v, "y") ** 2).sum() for v in (x, 2 * x))
+    trunk, head = igjax.cut(f, "y")
+    x = jnp.ones(2)
+    assert head(trunk(x), x) == f(x)
+    for wrong in (x, [x, x], (x,), (x, x, x), (x, jnp.ones(3))):
+        with pytest.raises(ValueError, match="cut: the layer must have the shape"):
+            head(wrong, x)
+
+
+def test_a_neuron_may_be_a_number_of_numpy():
+    f = lambda x: (checkpoint_name(jnp.tanh(x), "y") ** 2).sum()
+    rule, x = igjax.rules.gauss_legendre(8), jnp.array([1.0, 2.0])
+    values = [
+        igjax.neuron_conductance(f, "y", i, rule=rule)(x, 0.0).values
+        for i in (1, np.argmax(np.asarray(x)))
+    ]
+    np.testing.assert_array_equal(*values)
+
+
+def test_gradients_of_complex_layers_are_refused():
+    f = lambda x: (jnp.abs(checkpoint_name(x * (1 + 1j), "y")) ** 2).sum()
+    x = jnp.ones((2, 2))
+    with pytest.raises(TypeError, match="grad_cam: the layer must be real"):
+        igjax.grad_cam(f, "y")(x)
+    with pytest.raises(TypeError, match="internal_influence: the layer must be real"):
+        igjax.internal_influence(f, "y")(x, 0.0)
