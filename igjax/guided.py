@@ -119,8 +119,10 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
         return (place, there, reached, new, values, error), None
 
     start, gradient = slope(baseline)
+    # Sums are as wide as the wider of features and scores.
     zeros = jnp.zeros_like(x - baseline + gradient)
-    state = (zeros, baseline + zeros, start, gradient, zeros, zeros)
+    sums = zeros.astype(jnp.result_type(zeros, start))
+    state = (zeros, baseline + zeros, start, gradient, sums, sums)
     nodes = jnp.asarray(walk.nodes, dtype)
     (_, _, end, _, values, error), _ = lax.scan(step, state, nodes)
     delta = values.sum() - (end - start)

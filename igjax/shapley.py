@@ -111,7 +111,8 @@ def _recipe(f, path, operands, draws, chunk_size) -> Attribution:
         scores = jax.lax.map(at, jnp.arange(n + 1), batch_size=size)
         return jnp.diff(scores)[turns]
 
-    dtype = parameter_dtype(operands.x)
+    gained = jax.eval_shape(corner, jnp.zeros(n, jnp.int32), 0).dtype
+    dtype = jnp.result_type(parameter_dtype(operands.x), gained)
     zeros = varying(jnp.zeros(n, dtype), operands.x)
     if n < 10 and math.factorial(n) <= 2 * pairs:
         every = jnp.asarray(list(itertools.permutations(range(n))), jnp.int32)

@@ -373,3 +373,21 @@ def test_a_guided_walk_through_complex_numbers_is_refused():
         igjax.guided_integrated_gradients(lambda z: jnp.abs(z).sum())(
             np.ones(2) * 1j, np.zeros(2)
         )
+
+
+# Dtypes, and options that are out of range.
+
+
+def test_scores_may_be_wider_than_features():
+    weights, key = jnp.arange(1.0, 6.0), jax.random.key(0)
+    f = lambda x: jnp.tanh((x * weights).sum())
+    x = jnp.full(5, 0.1, "float32")
+    results = [
+        igjax.guided_integrated_gradients(f, steps=20)(x, 0.0),
+        igjax.shapley_shubik(f)(key, x, 0.0),
+        igjax.shapley_shubik(f, orders=8)(key, x, 0.0),
+    ]
+    for result in results:
+        assert result.values.dtype == result.error.dtype == "float64"
+        assert abs(result.delta) < 1e-6
+        np.testing.assert_allclose(result.score, np.tanh(1.5), rtol=1e-6)
