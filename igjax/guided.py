@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from igjax import _compiled, paths
 from igjax._tree import parameter_dtype, wide
@@ -47,7 +48,8 @@ def guided_integrated_gradients(f, *, steps: int = 200, fraction=0.25, max_dista
 
     Raises:
         TypeError: as `integrated_gradients`, and if x is complex.
-        ValueError: as `integrated_gradients`, and if steps is less than 1.
+        ValueError: as `integrated_gradients`, and if steps is less than 1, or fraction or
+            max_distance out of range; where these are traced, the result is NaN.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -66,6 +68,12 @@ def guided_integrated_gradients(f, *, steps: int = 200, fraction=0.25, max_dista
         raise ValueError(
             f"{caller}: steps must be an integer of at least 1, got {steps!r}."
         )
+    for name, value, most in (
+        ("fraction", fraction, 1),
+        ("max_distance", max_distance, np.inf),
+    ):
+        if not isinstance(value, Tracer) and not 0 <= value <= most:
+            raise ValueError(f"{caller}: {name} must be in [0, {most}], got {value!r}.")
     walk = _Walk(np.arange(1, steps + 1) / steps, fraction, max_distance)
     return _compiled.attribution(
         caller, _recipe, f, paths.straight, walk, None, scalar=True
@@ -161,15 +169,20 @@ def _advance(place, slopes, lengths, t, walk):
         The new places.
     """
     n = len(place)
-    furthest = jnp.minimum(t + walk.max_distance, 1).astype(place.dtype)
-    place = jnp.maximum(place, (t - walk.max_distance).astype(place.dtype))
+    if not n:
+        return place
+    fraction = jnp.clip(walk.fraction, 0, 1)  # beyond, the search would not end
+    valid = (walk.fraction == fraction) & (walk.max_distance >= 0)
+    distance = jnp.where(valid, walk.max_distance, jnp.nan)
+    furthest = jnp.minimum(t + distance, 1).astype(place.dtype)
+    place = jnp.maximum(place, (t - distance).astype(place.dtype))
     room = lengths * jnp.maximum(furthest - place, 0)
     needed = jnp.maximum((lengths * (1 - place)).sum() - lengths.sum() * (1 - t), 0)
     movable = room > 0
     order = jnp.argsort(jnp.where(movable, slopes, jnp.inf))
     ranked = jnp.where(movable, slopes, jnp.inf)[order]
     done = jnp.concatenate([jnp.zeros_like(needed)[None], jnp.cumsum(room[order])])
-    least = jnp.floor(walk.fraction * (n - 1)).astype(jnp.int32)
+    least = jnp.floor(fraction * (n - 1)).astype(jnp.int32)
     # Which group is moved in part is a choice; how far depends on f smoothly.
     low, high = _last_group(ranked, done, needed, least)
     share = (needed - done[low]) / jnp.where(
