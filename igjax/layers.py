@@ -516,12 +516,14 @@ def _check_like(want, y):
     """Checks what a head is given for the layer."""
     shapes = [jax.tree.map(np.shape, tree) for tree in (want, y)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"cut: the layer must have the shape {shapes[0]}, got {shapes[1]}.")
+        raise ValueError(
+            f"cut: the layer must have the shape {shapes[0]}, got {shapes[1]}."
+        )
 
 
 def _nudge(value, given):
-    """The value, with the derivative of f with respect to it handed to `given`."""
-    return value + (given - stop_gradient(given)).astype(value.dtype)
+    """The value plus zeros: the derivative of f with respect to them is that to it."""
+    return value + given.astype(value.dtype)
 
 
 def _inside(operands, x, baseline) -> Operands:
@@ -570,23 +572,20 @@ def _line(model, operands, end, start, rule, chunk_size):
 
 def _conductance(model, path, operands, rule, chunk_size):
     if not isinstance(rule, rules.Adaptive):
-        joint = _flow(model, path, operands, rule, chunk_size, _nudge)
-        return _parts(joint)
+        return _parts(_shared_sweep(model, path, operands, rule, chunk_size))
     results = []
     for i in range(len(model.layers)):
-        joint = _flow(model.only(i), path, operands, rule, chunk_size, _replace)
+        joint = _flow(model.only(i), path, operands, rule, chunk_size)
         results += [_rejudged(part, joint, rule) for part in _parts(joint)]
     return results
 
 
-def _flow(model, path, operands, rule, chunk_size, change):
-    """Integrates f as a function of its layers and of x, along the image of the path.
+def _flow(model, path, operands, rule, chunk_size):
+    """Integrates f as a function of one layer and of x, along the image of the path.
 
-    With `_replace`, of one layer, the part of x is what goes around it: the parts add up
-    to the slope of f, as the adaptive rule wants it. With `_nudge` the layers do not
-    stand in each other's way, each adds up by itself, and x has no part.
+    The part of x is what goes around the layer: the parts add up to the slope of f, as
+    the adaptive rule wants it.
     """
-    around = (lambda a: a) if change is _replace else stop_gradient
 
     def image(o, t):
         point = path(o.given, t)
@@ -594,10 +593,36 @@ def _flow(model, path, operands, rule, chunk_size, change):
 
     def score(o, point):
         given, x = point
-        return model.changed(o.given, around(x), change, given)
+        return model.changed(o.given, x, _replace, given)
 
-    ends = [(model.values(operands, a), a) for a in (operands.x, operands.baseline)]
-    return integrate(score, image, _inside(operands, *ends), rule, chunk_size)
+    inside = _inside(operands, *_ends(model, operands))
+    return integrate(score, image, inside, rule, chunk_size)
+
+
+def _shared_sweep(model, path, operands, rule, chunk_size):
+    """Integrates f as a function of zeros that are added to its layers.
+
+    Layers do not stand in each other's way: each adds up by itself. The zeros move with
+    the layers. That x stands still meanwhile is said of t alone, so that derivatives of
+    the result with respect to x and weights see all there is.
+    """
+
+    def image(o, t):
+        moving, still = (
+            widen(model.values(o.given, path(o.given, a))) for a in (t, stop_gradient(t))
+        )
+        return jax.tree.map(jnp.subtract, moving, still), t
+
+    def score(o, point):
+        zeros, t = point
+        return model.changed(o.given, path(o.given, stop_gradient(t)), _nudge, zeros)
+
+    inside = _inside(operands, *_ends(model, operands))
+    return integrate(score, image, inside, rule, chunk_size)
+
+
+def _ends(model, operands):
+    return [(model.values(operands, a), a) for a in (operands.x, operands.baseline)]
 
 
 def _parts(joint: Attribution) -> list[Attribution]:
@@ -640,10 +665,11 @@ def _through(index: tuple[int, ...]):
             inside = _inside(operands, ([x], x), ([baseline], baseline))
             joint = integrate(both, twice, inside, rule, chunk_size)
             return [_rejudged(part, joint, rule) for part in _parts(joint)]
-        once = lambda o, t: path(o.given, t)
-        alone = lambda o, p: score(o, p, stop_gradient(p))
+        # Only the unit sees the point move; t says so, which nobody differentiates.
+        once = lambda o, t: ([path(o.given, t)], t)
+        alone = lambda o, p: score(o, p[0][0], path(o.given, stop_gradient(p[1])))
         inside = _inside(operands, x, baseline)
-        return [integrate(alone, once, inside, rule, chunk_size)]
+        return _parts(integrate(alone, once, inside, rule, chunk_size))
 
     return body
 
@@ -664,16 +690,15 @@ def _mark(y, index):
 
 
 def _influence(model, path, operands, rule, chunk_size):
-    _check_real(model, model.values(operands, operands.x))
+    layers = widen(model.values(operands, operands.x))
+    _check_real(model, layers)
+    zeros = jax.tree.map(jnp.zeros_like, layers)
 
     def score(point):
-        given, x = point
-        return model.changed(operands, stop_gradient(x), _nudge, given)
+        given, t = point
+        return model.changed(operands, path(operands, stop_gradient(t)), _nudge, given)
 
-    def image(t):
-        point = path(operands, t)
-        return widen(model.values(operands, point)), point
-
+    image = lambda t: (zeros, t)
     joint = _fixed(score, image, operands, rule, chunk_size, pull=lambda sums: sums)
     return _parts(joint)
 
@@ -704,7 +729,7 @@ def _grad_cam(model, path, operands, rule, chunk_size):
                 f"and channels, got {got}."
             )
     score = lambda ys: model.changed(operands, operands.x, _nudge, ys)
-    gradients = jax.grad(score)(layers)
+    gradients = jax.grad(score)(jax.tree.map(jnp.zeros_like, layers))
     return [
         jax.nn.relu((y * g.mean(tuple(range(g.ndim - 1)), keepdims=True)).sum(-1))
         for y, g in zip(layers, gradients, strict=True)

@@ -422,3 +422,30 @@ def test_gradients_of_complex_layers_are_refused():
         igjax.grad_cam(f, "y")(x)
     with pytest.raises(TypeError, match="internal_influence: the layer must be real"):
         igjax.internal_influence(f, "y")(x, 0.0)
+
+
+@pytest.mark.parametrize("method", ["conductance", "neuron", "influence", "cam"])
+def test_derivatives_see_what_goes_around_a_layer(method):
+    def f(x):
+        inner = checkpoint_name(jnp.tanh(x), "y")
+        outer = checkpoint_name(inner[0] * inner + inner**2, "z")
+        return (outer * jnp.exp(x / 2)).sum() ** 2
+
+    rule = igjax.rules.gauss_legendre(16)
+    weights = jnp.array([1.0, -2.0, 3.0])
+    if method == "conductance":
+        both = igjax.layer_conductance(f, ["y", "z"], rule=rule)
+        values = lambda x: sum(r.values @ weights**k for k, r in enumerate(both(x, 0.0)))
+    elif method == "neuron":
+        attribute = igjax.neuron_conductance(f, "y", 0, rule=rule)
+        values = lambda x: attribute(x, 0.0).values @ weights
+    elif method == "influence":
+        attribute = igjax.internal_influence(f, "y", rule=rule)
+        values = lambda x: attribute(x, 0.0).values @ weights
+    else:
+        grown = lambda x: (jnp.sin(checkpoint_name(x**2, "y")) * x).sum()
+        look = igjax.grad_cam(grown, "y")
+        values = lambda x: (look(jnp.stack([x, 2 * x])) * jnp.array([1.0, 3.0])).sum()
+    x = jnp.array([0.5, 0.3, 0.2])
+    slopes = [(values(x + e) - values(x - e)) / 2e-4 for e in 1e-4 * jnp.eye(3)]
+    np.testing.assert_allclose(jax.grad(values)(x), jnp.stack(slopes), rtol=1e-5)
