@@ -449,3 +449,13 @@ def test_derivatives_see_what_goes_around_a_layer(method):
     x = jnp.array([0.5, 0.3, 0.2])
     slopes = [(values(x + e) - values(x - e)) / 2e-4 for e in 1e-4 * jnp.eye(3)]
     np.testing.assert_allclose(jax.grad(values)(x), jnp.stack(slopes), rtol=1e-5)
+
+
+def test_a_layer_may_be_wider_than_the_input():
+    weights = jnp.arange(1.0, 4.0)
+    f = lambda x: jnp.tanh(checkpoint_name(x * weights, "y")).sum()
+    x = jnp.full(3, 0.25, "float32")
+    for rule in (igjax.rules.gauss_legendre(16), None):
+        values = igjax.layer_conductance(f, "y", rule=rule)(x, 0.0).values
+        assert values.dtype == "float64"
+        np.testing.assert_allclose(values, np.tanh(x * weights), rtol=1e-6)
