@@ -153,6 +153,7 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
 
     def along(operands, t):
         ends = widen((operands.x, operands.baseline))
+        t = t.astype(parameter_dtype(operands.x))  # a layer may be wider than x
         return route.run(operands.path_constants, *ends, varying(t, ends))
 
     def run(constants, operands):

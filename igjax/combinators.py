@@ -211,8 +211,10 @@ def _widths(caller, x, scale, relative):
 
 
 def _range(a):
+    if not a.size:
+        return jnp.zeros(())
     parts = jnp.stack([a.real, a.imag] if jnp.iscomplexobj(a) else [a]).reshape(-1, a.size)
-    return (parts.max(1) - parts.min(1)).max() if a.size else jnp.zeros((), parts.dtype)
+    return (parts.max(1) - parts.min(1)).max()
 
 
 def _noise(key, x, widths):
@@ -224,7 +226,7 @@ def _noise(key, x, widths):
 
 def _both_ways(a, noise):
     """A leaf with each of several noises added, and subtracted."""
-    signed = jnp.stack([noise, -noise], 1).reshape(-1, *a.shape)
+    signed = jnp.stack([noise, -noise], 1).reshape(2 * len(noise), *a.shape)
     return (a.astype(noise.dtype)[None] + signed).astype(a.dtype)
 
 

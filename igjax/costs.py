@@ -20,15 +20,23 @@ from igjax._tracing import flops, jaxprs_in
 __all__ = ["Cost", "cost"]
 
 _MOVES = ("device_put", "sharding_constraint", "reshard")
-_PROGRAM = re.compile(program_name(r"\w+", "(fixed|adaptive)", r"(\d+)"))
+_PROGRAM = re.compile(program_name(r"(\w+)", "(fixed|adaptive)", r"(\d+)"))
+# Methods that spend one gradient for each node of their rule.
+_BY_RULE = (
+    ("integrated_gradients", "integrated_jacobian", "adaptive_rule")
+    + ("layer_integrated_gradients", "layer_conductance", "neuron_conductance")
+    + ("internal_influence",)
+)
 
 
 class Cost(NamedTuple):
     """What one call costs, as `cost` tells it; pairs are the least and the most.
 
     Attributes:
-        evaluations: gradients of f for each example, int. Equal for a fixed rule.
-        forwards: scores of f for each example besides.
+        evaluations: gradients of f for each example, int. Equal for a fixed rule. None if
+            a method is among those called that does not go by the nodes of a rule: guided
+            walks, Shapley values, interactions, single gradients.
+        forwards: scores of f for each example besides; None likewise.
         flops: floating-point operations of the whole call, all examples, on each device.
         peak_bytes: memory of the whole call: arguments, results and what lies between,
             on each device. None where the compiler does not tell.
@@ -39,8 +47,8 @@ class Cost(NamedTuple):
         50
     """
 
-    evaluations: tuple[int, int]
-    forwards: int
+    evaluations: tuple[int, int] | None
+    forwards: int | None
     flops: tuple[float, float]
     peak_bytes: int | None
 
@@ -78,11 +86,13 @@ def cost(function, *args) -> Cost:
         True
     """
     traced = _trace(function, args)
-    least, most, forwards = _evaluations(traced.jaxpr.jaxpr)
+    spent = _evaluations(traced.jaxpr.jaxpr)
+    known = np.isfinite(spent).all()
+    least, most, forwards = map(int, np.where(known, spent, 0))
     flops = _count(traced.jaxpr.jaxpr)
     return Cost(
-        evaluations=(int(least), int(most)),
-        forwards=int(forwards),
+        evaluations=(least, most) if known else None,
+        forwards=forwards if known else None,
         flops=(float(flops[0]), float(flops[1])),
         peak_bytes=_peak(traced.lower().compile().memory_analysis()),
     )
@@ -112,12 +122,14 @@ def _peak(memory) -> int | None:
 
 
 def _evaluations(jaxpr):
-    """An array: gradients of one example, least and most, and scores besides."""
-    spent = np.zeros(3, int)
+    """An array: gradients of one example, least and most, and scores besides; or NaN."""
+    spent = np.zeros(3)
     for eqn in jaxpr.eqns:
         known = _PROGRAM.fullmatch(_name(eqn))
-        if known:
-            budget, fixed = int(known[2]), known[1] == "fixed"
+        if known and known[1] not in _BY_RULE:
+            spent += np.nan
+        elif known:
+            budget, fixed = int(known[3]), known[2] == "fixed"
             least = budget if fixed else adaptive.NODES
             spent += (least, budget, 2 if fixed else adaptive.PROBES + 2)
         else:

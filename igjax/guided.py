@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from igjax import _compiled, paths
 from igjax._convolutions import in_loop_layout
@@ -48,7 +49,8 @@ def guided_integrated_gradients(f, *, steps: int = 200, fraction=0.25, max_dista
 
     Raises:
         TypeError: as `integrated_gradients`, and if x is complex.
-        ValueError: as `integrated_gradients`, and if steps is less than 1.
+        ValueError: as `integrated_gradients`, and if steps is less than 1, or fraction or
+            max_distance out of range; where these are traced, the result is NaN.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -67,6 +69,12 @@ def guided_integrated_gradients(f, *, steps: int = 200, fraction=0.25, max_dista
         raise ValueError(
             f"{caller}: steps must be an integer of at least 1, got {steps!r}."
         )
+    for name, value, most in (
+        ("fraction", fraction, 1),
+        ("max_distance", max_distance, np.inf),
+    ):
+        if not isinstance(value, Tracer) and not 0 <= value <= most:
+            raise ValueError(f"{caller}: {name} must be in [0, {most}], got {value!r}.")
     walk = _Walk(np.arange(1, steps + 1) / steps, fraction, max_distance)
     return _compiled.attribution(
         caller, _recipe, f, paths.straight, walk, None, scalar=True
@@ -120,8 +128,10 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
         return (place, there, reached, new, values, error), None
 
     start, gradient = slope(baseline)
+    # Sums are as wide as the wider of features and scores.
     zeros = jnp.zeros_like(x - baseline + gradient)
-    state = (zeros, baseline + zeros, start, gradient, zeros, zeros)
+    sums = zeros.astype(jnp.result_type(zeros, start))
+    state = (zeros, baseline + zeros, start, gradient, sums, sums)
     nodes = jnp.asarray(walk.nodes, dtype)
     (_, _, end, _, values, error), _ = lax.scan(step, state, nodes)
     delta = values.sum() - (end - start)
@@ -159,14 +169,19 @@ def _advance(place, slopes, lengths, t, walk):
     Returns:
         The new places.
     """
-    furthest = jnp.minimum(t + walk.max_distance, 1).astype(place.dtype)
-    place = jnp.maximum(place, (t - walk.max_distance).astype(place.dtype))
+    if not len(place):
+        return place
+    fraction = jnp.clip(walk.fraction, 0, 1)  # beyond, the search would not end
+    valid = (walk.fraction == fraction) & (walk.max_distance >= 0)
+    distance = jnp.where(valid, walk.max_distance, jnp.nan)
+    furthest = jnp.minimum(t + distance, 1).astype(place.dtype)
+    place = jnp.maximum(place, (t - distance).astype(place.dtype))
     room = lengths * jnp.maximum(furthest - place, 0)
     needed = jnp.maximum((lengths * (1 - place)).sum() - lengths.sum() * (1 - t), 0)
     movable = room > 0
     slopes = lax.stop_gradient(jnp.where(movable, slopes, jnp.inf))
     # Which group is moved in part is a choice; how far depends on f smoothly.
-    before, last = _last_group(slopes, *lax.stop_gradient((room, needed)), walk.fraction)
+    before, last = _last_group(slopes, *lax.stop_gradient((room, needed)), fraction)
     done, group = (jnp.where(mask, room, 0).sum() for mask in (before, last & ~before))
     share = jnp.clip((needed - done) / jnp.where(group > 0, group, 1), 0, 1)
     part = jnp.where(before, 1, jnp.where(last, share, 0))

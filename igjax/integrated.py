@@ -212,7 +212,12 @@ def _ends(split, operands) -> _Hoisted:
 def _line(hoisted, t):
     start, end = hoisted.start, hoisted.end
     t = varying(t, (start, end))
-    leaf = lambda a, b: paths.straight(a, b, t.astype(a.dtype))
+
+    def leaf(a, b):
+        # A masked score, -inf at both ends, stays where it is: inf - inf is no number.
+        moved = paths.straight(a, b, t.astype(a.dtype))
+        return jnp.where((a == b) & jnp.isinf(a), a, moved)
+
     return jax.tree.map(leaf, end, start)
 
 

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import stop_gradient
 
 from igjax import _compiled, _cut, paths, rules
@@ -66,7 +67,8 @@ class Cut(NamedTuple):
     Attributes:
         trunk: `trunk(x, *args) -> y`, the named value.
         head: `head(y, x, *args) -> output`, f with its named value replaced by y. What
-            goes around the layer is computed from x.
+            goes around the layer is computed from x. A y that is not like the layer is a
+            ValueError.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -118,9 +120,10 @@ def cut(f, layer: str) -> Cut:
 
     def head(y, x, *args):
         with _cut.tagging():
-            given = [strong(y)]
-            at = lambda x: f(x, *args)
-            return _cut.changed("cut", at, strong(x), [layer], _replace, given)
+            x, at = strong(x), lambda x: f(x, *args)
+            want = jax.eval_shape(lambda x: _cut.values("cut", at, x, [layer])[0], x)
+            _check_like(want, y)
+            return _cut.changed("cut", at, x, [layer], _replace, [strong(y)])
 
     return Cut(trunk, head)
 
@@ -282,12 +285,13 @@ def neuron_conductance(
     """
     _check_name("neuron_conductance", layer)
     index = neuron if isinstance(neuron, tuple) else (neuron,)
-    if not all(isinstance(i, int) and not isinstance(i, bool) for i in index):
+    whole = lambda i: isinstance(i, int | np.integer) and not isinstance(i, bool)
+    if not all(map(whole, index)):
         raise TypeError(
             "neuron_conductance: neuron must be an integer or a tuple of integers, the "
             f"index of a unit of the layer, got {neuron!r}."
         )
-    body = _through(index)
+    body = _through(tuple(map(int, index)))
     return _method("neuron_conductance", body, f, layer, rule, chunk_size, path)
 
 
@@ -315,7 +319,8 @@ def internal_influence(
         the layer; for a pytree of names, a pytree of results.
 
     Raises:
-        TypeError: as `layer_integrated_gradients`, and if the rule is no fixed one.
+        TypeError: as `layer_integrated_gradients`, if the rule is no fixed one, and if
+            the layer is complex.
         ValueError: as `layer_integrated_gradients`.
 
     Example:
@@ -412,7 +417,7 @@ def grad_cam(f, layer) -> Callable:
         last axis; for a pytree of names, a pytree of maps.
 
     Raises:
-        TypeError: as `layer_integrated_gradients`.
+        TypeError: as `layer_integrated_gradients`, and if the layer is complex.
         ValueError: as `layer_integrated_gradients`, and if a layer is no single array
             with places and channels.
 
@@ -436,7 +441,10 @@ def grad_cam(f, layer) -> Callable:
 def _method(
     caller, body, f, layer, rule: Any, chunk_size=None, path=paths.straight, *, scalar=True
 ):
-    recipe = _recipe(caller, body, *_names(caller, layer))
+    names, structure = _names(caller, layer)
+    # Each name once: what is handed to a value has one place in the queue.
+    unique = tuple(dict.fromkeys(names))
+    recipe = _recipe(caller, body, unique, tuple(map(unique.index, names)), structure)
     rule = rules.adaptive() if rule is None else rule
     inner = _compiled.attribution(caller, recipe, f, path, rule, chunk_size, scalar=scalar)
 
@@ -473,11 +481,11 @@ def _check_name(caller: str, layer):
 
 
 @functools.lru_cache  # programs are kept by recipe: an equal one must be the same one
-def _recipe(caller, body, names, structure):
+def _recipe(caller, body, names, order, structure):
     def recipe(f, path, operands, rule, chunk_size):
         model = _Model(caller, f, names)
         results = body(model, path, operands, rule, chunk_size)
-        return structure.unflatten(results)
+        return structure.unflatten([results[i] for i in order])
 
     return recipe
 
@@ -501,16 +509,21 @@ class _Model(NamedTuple):
 
 
 def _replace(value, given):
-    if value.shape != given.shape:
-        raise ValueError(
-            f"cut: the layer must have the shape {value.shape}, got {given.shape}."
-        )
     return given.astype(value.dtype)
 
 
+def _check_like(want, y):
+    """Checks what a head is given for the layer."""
+    shapes = [jax.tree.map(np.shape, tree) for tree in (want, y)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"cut: the layer must have the shape {shapes[0]}, got {shapes[1]}."
+        )
+
+
 def _nudge(value, given):
-    """The value, with the derivative of f with respect to it handed to `given`."""
-    return value + (given - stop_gradient(given)).astype(value.dtype)
+    """The value plus zeros: the derivative of f with respect to them is that to it."""
+    return value + given.astype(value.dtype)
 
 
 def _inside(operands, x, baseline) -> Operands:
@@ -559,23 +572,20 @@ def _line(model, operands, end, start, rule, chunk_size):
 
 def _conductance(model, path, operands, rule, chunk_size):
     if not isinstance(rule, rules.Adaptive):
-        joint = _flow(model, path, operands, rule, chunk_size, _nudge)
-        return _parts(joint)
+        return _parts(_shared_sweep(model, path, operands, rule, chunk_size))
     results = []
     for i in range(len(model.layers)):
-        joint = _flow(model.only(i), path, operands, rule, chunk_size, _replace)
+        joint = _flow(model.only(i), path, operands, rule, chunk_size)
         results += [_rejudged(part, joint, rule) for part in _parts(joint)]
     return results
 
 
-def _flow(model, path, operands, rule, chunk_size, change):
-    """Integrates f as a function of its layers and of x, along the image of the path.
+def _flow(model, path, operands, rule, chunk_size):
+    """Integrates f as a function of one layer and of x, along the image of the path.
 
-    With `_replace`, of one layer, the part of x is what goes around it: the parts add up
-    to the slope of f, as the adaptive rule wants it. With `_nudge` the layers do not
-    stand in each other's way, each adds up by itself, and x has no part.
+    The part of x is what goes around the layer: the parts add up to the slope of f, as
+    the adaptive rule wants it.
     """
-    around = (lambda a: a) if change is _replace else stop_gradient
 
     def image(o, t):
         point = path(o.given, t)
@@ -583,10 +593,36 @@ def _flow(model, path, operands, rule, chunk_size, change):
 
     def score(o, point):
         given, x = point
-        return model.changed(o.given, around(x), change, given)
+        return model.changed(o.given, x, _replace, given)
 
-    ends = [(model.values(operands, a), a) for a in (operands.x, operands.baseline)]
-    return integrate(score, image, _inside(operands, *ends), rule, chunk_size)
+    inside = _inside(operands, *_ends(model, operands))
+    return integrate(score, image, inside, rule, chunk_size)
+
+
+def _shared_sweep(model, path, operands, rule, chunk_size):
+    """Integrates f as a function of zeros that are added to its layers.
+
+    Layers do not stand in each other's way: each adds up by itself. The zeros move with
+    the layers. That x stands still meanwhile is said of t alone, so that derivatives of
+    the result with respect to x and weights see all there is.
+    """
+
+    def image(o, t):
+        moving, still = (
+            widen(model.values(o.given, path(o.given, a))) for a in (t, stop_gradient(t))
+        )
+        return jax.tree.map(jnp.subtract, moving, still), t
+
+    def score(o, point):
+        zeros, t = point
+        return model.changed(o.given, path(o.given, stop_gradient(t)), _nudge, zeros)
+
+    inside = _inside(operands, *_ends(model, operands))
+    return integrate(score, image, inside, rule, chunk_size)
+
+
+def _ends(model, operands):
+    return [(model.values(operands, a), a) for a in (operands.x, operands.baseline)]
 
 
 def _parts(joint: Attribution) -> list[Attribution]:
@@ -629,10 +665,11 @@ def _through(index: tuple[int, ...]):
             inside = _inside(operands, ([x], x), ([baseline], baseline))
             joint = integrate(both, twice, inside, rule, chunk_size)
             return [_rejudged(part, joint, rule) for part in _parts(joint)]
-        once = lambda o, t: path(o.given, t)
-        alone = lambda o, p: score(o, p, stop_gradient(p))
+        # Only the unit sees the point move; t says so, which nobody differentiates.
+        once = lambda o, t: ([path(o.given, t)], t)
+        alone = lambda o, p: score(o, p[0][0], path(o.given, stop_gradient(p[1])))
         inside = _inside(operands, x, baseline)
-        return [integrate(alone, once, inside, rule, chunk_size)]
+        return _parts(integrate(alone, once, inside, rule, chunk_size))
 
     return body
 
@@ -653,14 +690,15 @@ def _mark(y, index):
 
 
 def _influence(model, path, operands, rule, chunk_size):
+    layers = widen(model.values(operands, operands.x))
+    _check_real(model, layers)
+    zeros = jax.tree.map(jnp.zeros_like, layers)
+
     def score(point):
-        given, x = point
-        return model.changed(operands, stop_gradient(x), _nudge, given)
+        given, t = point
+        return model.changed(operands, path(operands, stop_gradient(t)), _nudge, given)
 
-    def image(t):
-        point = path(operands, t)
-        return widen(model.values(operands, point)), point
-
+    image = lambda t: (zeros, t)
     joint = _fixed(score, image, operands, rule, chunk_size, pull=lambda sums: sums)
     return _parts(joint)
 
@@ -670,9 +708,19 @@ def _activation(model, path, operands, rule, chunk_size):
     return model.values(operands, operands.x)
 
 
+def _check_real(model, layers):
+    for y in jax.tree.leaves(layers):
+        if jnp.iscomplexobj(y):
+            raise TypeError(
+                f"{model.caller}: the layer must be real, got {y.dtype}, whose gradient is "
+                "complex. Tag its real and imaginary parts, or use layer_conductance."
+            )
+
+
 def _grad_cam(model, path, operands, rule, chunk_size):
     del path, rule, chunk_size
     layers = widen(model.values(operands, operands.x))
+    _check_real(model, layers)
     for y in layers:
         if isinstance(y, tuple) or y.ndim < 2:
             got = f"a tuple of {len(y)}" if isinstance(y, tuple) else f"shape {y.shape}"
@@ -681,7 +729,7 @@ def _grad_cam(model, path, operands, rule, chunk_size):
                 f"and channels, got {got}."
             )
     score = lambda ys: model.changed(operands, operands.x, _nudge, ys)
-    gradients = jax.grad(score)(layers)
+    gradients = jax.grad(score)(jax.tree.map(jnp.zeros_like, layers))
     return [
         jax.nn.relu((y * g.mean(tuple(range(g.ndim - 1)), keepdims=True)).sum(-1))
         for y, g in zip(layers, gradients, strict=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from igjax._tree import cast_like, strong
 
@@ -102,7 +103,9 @@ def staircase(turns, steps: int) -> Callable:
         A path of `steps` legs.
 
     Raises:
-        ValueError: if steps is less than 1, or while tracing, if turns are not like x.
+        TypeError: if turns are no integers.
+        ValueError: if steps is less than 1, or a turn, unless it is traced, is out of
+            range: its feature would not arrive; or while tracing, if turns are not like x.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -115,6 +118,8 @@ def staircase(turns, steps: int) -> Callable:
     """
     if steps < 1:
         raise ValueError(f"paths.staircase: steps must be at least 1, got {steps}.")
+    for leaf in jax.tree.leaves(turns):
+        _check_turns(leaf, steps)
 
     def path(x, baseline, t):
         _check_like("staircase: turns", x, turns)
@@ -147,7 +152,8 @@ def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
         The path.
 
     Raises:
-        ValueError: if max_sigma is not positive.
+        ValueError: if max_sigma is not positive, or while tracing, if a leaf has no such
+            axes.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -168,6 +174,11 @@ def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
         sigma = jnp.sinh((1 - t) * np.arcsinh(max_sigma))
 
         def leaf(a):
+            if not all(-a.ndim <= axis < a.ndim for axis in axes):
+                raise ValueError(
+                    f"paths.blur: axes must be axes of each leaf of x, got {axes} for a "
+                    f"leaf of shape {a.shape}."
+                )
             for axis in axes:
                 a = _diffused(a, sigma.astype(a.dtype) ** 2, axis)
             return a
@@ -255,6 +266,20 @@ def latent(encode, decode, path=straight) -> Callable:
         return jax.tree.map(jnp.add, decoded, straight(missed[0], missed[1], t))
 
     return latent_path
+
+
+def _check_turns(turns, steps: int) -> None:
+    if not jnp.issubdtype(jnp.result_type(turns), jnp.integer):
+        raise TypeError(
+            f"paths.staircase: turns must be integers, got {jnp.result_type(turns)}."
+        )
+    if isinstance(turns, Tracer) or not np.size(turns):
+        return
+    least, most = np.min(turns), np.max(turns)
+    if least < 0 or most >= steps:
+        raise ValueError(
+            f"paths.staircase: turns must be in [0, {steps}), got {least} to {most}."
+        )
 
 
 def _like(x, waypoint):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igjax import _compiled, paths
+from igjax import _checks, _compiled, paths
 from igjax._tree import parameter_dtype, varying, wide
 from igjax.attribution import Attribution, Status
 
@@ -49,7 +49,7 @@ def shapley_shubik(f, *, orders: int = 128, chunk_size=None):
         pair, zero where all orders are taken. `forwards` counts the scores.
 
     Raises:
-        TypeError: as `integrated_gradients`.
+        TypeError: as `integrated_gradients`, and if the key is none.
         ValueError: as `integrated_gradients`, and if orders is less than 2.
 
     Example:
@@ -71,6 +71,7 @@ def shapley_shubik(f, *, orders: int = 128, chunk_size=None):
     pairs = (orders + 1) // 2
 
     def attribute(key, x, baseline, /, *args):
+        _checks.key("shapley_shubik", key)
         draws = _Draws(np.arange(pairs), key)
         inner = _compiled.attribution(
             "shapley_shubik", _recipe, f, paths.straight, draws, chunk_size, scalar=True
@@ -111,7 +112,8 @@ def _recipe(f, path, operands, draws, chunk_size) -> Attribution:
         scores = jax.lax.map(at, jnp.arange(n + 1), batch_size=size)
         return jnp.diff(scores)[turns]
 
-    dtype = parameter_dtype(operands.x)
+    gained = jax.eval_shape(corner, jnp.zeros(n, jnp.int32), 0).dtype
+    dtype = jnp.result_type(parameter_dtype(operands.x), gained)
     zeros = varying(jnp.zeros(n, dtype), operands.x)
     if n < 10 and math.factorial(n) <= 2 * pairs:
         every = jnp.asarray(list(itertools.permutations(range(n))), jnp.int32)

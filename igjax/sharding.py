@@ -133,6 +133,12 @@ def _batch_axes(in_axes, args, static) -> list[int | None]:
 
 
 def _batch_size(given, axes) -> int:
+    for a, k in zip(given, axes, strict=True):
+        if k is not None and np.ndim(a) and not -np.ndim(a) <= k < np.ndim(a):
+            raise ValueError(
+                f"sharded: in_axes must name an axis of each batch, got {k} for an "
+                f"argument of shape {np.shape(a)}."
+            )
     sizes = {
         np.shape(a)[k] if np.ndim(a) else 0
         for a, k in zip(given, axes, strict=True)

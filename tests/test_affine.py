@@ -573,3 +573,28 @@ def test_a_non_finite_gradient_is_reported_as_before():
     f = lambda x: jnp.log(x @ ARGS[2][0] - 1e9).sum()
     result = igjax.integrated_gradients(f, rule=RULE)(ARGS[0], 0.0)
     assert result.status == igjax.Status.NON_FINITE
+
+
+@pytest.mark.parametrize("masked", ["select", "sum"])
+def test_a_mask_of_minus_infinity_may_be_hoisted(masked):
+    w, keep = normal(256, 64, dtype="float32"), jnp.arange(256) % 3 > 0
+    shut = jnp.where(keep, 0.0, -jnp.inf)
+    if masked == "select":
+        f = lambda x: jax.nn.logsumexp(jnp.where(keep, w @ x, -jnp.inf))
+    else:
+        f = lambda x: jax.nn.logsumexp(w @ x + shut)
+    x = normal(64, dtype="float32", seed=2) / 8
+    want = igjax.integrated_gradients(f, rule=RULE, path=path)(x, 0.0)
+    for rule in (RULE, igjax.rules.adaptive(1e-4)):
+        got = igjax.integrated_gradients(f, rule=rule)(x, 0.0)
+        close(got.values, want.values, 1e-5)
+        assert jnp.isfinite(got.delta)
+    square = lambda values: (values**2).sum()
+    slopes = [
+        jax.grad(lambda x, a=a: square(a(x, 0.0).values))(x)
+        for a in (
+            igjax.integrated_gradients(f, rule=RULE),
+            igjax.integrated_gradients(f, rule=RULE, path=path),
+        )
+    ]
+    close(*slopes, 1e-5)

@@ -200,3 +200,13 @@ def test_one_key_gives_one_result():
     first, same, other = (explain(jax.random.key(k), X, None).values for k in (0, 0, 1))
     np.testing.assert_array_equal(first, same)
     assert (first != other).all()
+
+
+def test_a_leaf_may_be_empty():
+    f = lambda x: (x["a"] ** 2).sum() + x["b"].sum()
+    x = {"a": jnp.array([1.0, 2.0]), "b": jnp.ones((0, 3))}
+    result = igjax.smooth(igjax.input_x_gradient(f), draws=8)(
+        jax.random.key(0), x, jax.tree.map(jnp.zeros_like, x)
+    )
+    assert result.values["b"].shape == (0, 3)
+    assert jnp.isfinite(result.values["a"]).all()

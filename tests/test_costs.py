@@ -224,3 +224,9 @@ def test_a_huge_function_is_evaluated_point_by_point(monkeypatch):
 
 def test_the_memory_of_this_machine_is_known():
     assert _blocks.memory() > 2**28
+
+
+def test_methods_that_go_by_no_rule_tell_no_evaluations():
+    told = igjax.cost(igjax.integrated_hessians(jnp.prod), jnp.ones(3), 0.0)
+    assert told.evaluations is told.forwards is None
+    assert told.flops[0] > 0

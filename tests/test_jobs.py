@@ -493,3 +493,9 @@ def test_without_tqdm_there_is_no_bar(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     assert len(list(igjax.attribute_batches(explain(), batches(), tmp_path))) == 3
     assert capsys.readouterr().err == ""
+
+
+def test_notes_that_cannot_be_written_are_refused_before_anything_runs(tmp_path):
+    with pytest.raises(TypeError, match="notes must be what JSON can hold"):
+        run(tmp_path, seed=np.int64(3))
+    assert names(tmp_path) == []

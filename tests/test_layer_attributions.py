@@ -383,3 +383,80 @@ def test_a_transform_built_anew_uses_the_same_program():
     for _ in range(3):
         igjax.layer_conductance(f, "first", rule=RULE)(X, B)
     assert len(traced) == 1
+
+
+def test_a_layer_may_be_asked_for_twice():
+    f = lambda x: (checkpoint_name(jnp.tanh(x), "y") ** 2).sum()
+    x, rule = jnp.array([1.0, 2.0]), igjax.rules.gauss_legendre(8)
+    for method in (igjax.layer_conductance, igjax.internal_influence):
+        once = method(f, "y", rule=rule)(x, 0.0)
+        twice = method(f, {"a": "y", "b": "y"}, rule=rule)(x, 0.0)
+        for result in twice.values():
+            np.testing.assert_array_equal(result.values, once.values)
+            np.testing.assert_array_equal(result.delta, once.delta)
+
+
+def test_a_head_is_given_what_the_trunk_gives():
+    f = lambda x: sum((checkpoint_name(v, "y") ** 2).sum() for v in (x, 2 * x))
+    trunk, head = igjax.cut(f, "y")
+    x = jnp.ones(2)
+    assert head(trunk(x), x) == f(x)
+    for wrong in (x, [x, x], (x,), (x, x, x), (x, jnp.ones(3))):
+        with pytest.raises(ValueError, match="cut: the layer must have the shape"):
+            head(wrong, x)
+
+
+def test_a_neuron_may_be_a_number_of_numpy():
+    f = lambda x: (checkpoint_name(jnp.tanh(x), "y") ** 2).sum()
+    rule, x = igjax.rules.gauss_legendre(8), jnp.array([1.0, 2.0])
+    values = [
+        igjax.neuron_conductance(f, "y", i, rule=rule)(x, 0.0).values
+        for i in (1, np.argmax(np.asarray(x)))
+    ]
+    np.testing.assert_array_equal(*values)
+
+
+def test_gradients_of_complex_layers_are_refused():
+    f = lambda x: (jnp.abs(checkpoint_name(x * (1 + 1j), "y")) ** 2).sum()
+    x = jnp.ones((2, 2))
+    with pytest.raises(TypeError, match="grad_cam: the layer must be real"):
+        igjax.grad_cam(f, "y")(x)
+    with pytest.raises(TypeError, match="internal_influence: the layer must be real"):
+        igjax.internal_influence(f, "y")(x, 0.0)
+
+
+@pytest.mark.parametrize("method", ["conductance", "neuron", "influence", "cam"])
+def test_derivatives_see_what_goes_around_a_layer(method):
+    def f(x):
+        inner = checkpoint_name(jnp.tanh(x), "y")
+        outer = checkpoint_name(inner[0] * inner + inner**2, "z")
+        return (outer * jnp.exp(x / 2)).sum() ** 2
+
+    rule = igjax.rules.gauss_legendre(16)
+    weights = jnp.array([1.0, -2.0, 3.0])
+    if method == "conductance":
+        both = igjax.layer_conductance(f, ["y", "z"], rule=rule)
+        values = lambda x: sum(r.values @ weights**k for k, r in enumerate(both(x, 0.0)))
+    elif method == "neuron":
+        attribute = igjax.neuron_conductance(f, "y", 0, rule=rule)
+        values = lambda x: attribute(x, 0.0).values @ weights
+    elif method == "influence":
+        attribute = igjax.internal_influence(f, "y", rule=rule)
+        values = lambda x: attribute(x, 0.0).values @ weights
+    else:
+        grown = lambda x: (jnp.sin(checkpoint_name(x**2, "y")) * x).sum()
+        look = igjax.grad_cam(grown, "y")
+        values = lambda x: (look(jnp.stack([x, 2 * x])) * jnp.array([1.0, 3.0])).sum()
+    x = jnp.array([0.5, 0.3, 0.2])
+    slopes = [(values(x + e) - values(x - e)) / 2e-4 for e in 1e-4 * jnp.eye(3)]
+    np.testing.assert_allclose(jax.grad(values)(x), jnp.stack(slopes), rtol=1e-5)
+
+
+def test_a_layer_may_be_wider_than_the_input():
+    weights = jnp.arange(1.0, 4.0)
+    f = lambda x: jnp.tanh(checkpoint_name(x * weights, "y")).sum()
+    x = jnp.full(3, 0.25, "float32")
+    for rule in (igjax.rules.gauss_legendre(16), None):
+        values = igjax.layer_conductance(f, "y", rule=rule)(x, 0.0).values
+        assert values.dtype == "float64"
+        np.testing.assert_allclose(values, np.tanh(x * weights), rtol=1e-6)

@@ -154,7 +154,7 @@ def test_features_with_the_same_turn_move_together():
 @pytest.mark.parametrize("turns", [np.zeros(2, int), [0, 1, 2]], ids=["shape", "tree"])
 def test_turns_that_are_not_like_x_are_refused(turns):
     with pytest.raises(ValueError, match=r"staircase: turns must be like x"):
-        paths.staircase(turns, 2)(U, V, 0.5)
+        paths.staircase(turns, 3)(U, V, 0.5)
     with pytest.raises(ValueError, match="steps must be at least 1"):
         paths.staircase(turns, 0)
 
@@ -373,3 +373,59 @@ def test_a_guided_walk_through_complex_numbers_is_refused():
         igjax.guided_integrated_gradients(lambda z: jnp.abs(z).sum())(
             np.ones(2) * 1j, np.zeros(2)
         )
+
+
+# Dtypes, and options that are out of range.
+
+
+def test_scores_may_be_wider_than_features():
+    weights, key = jnp.arange(1.0, 6.0), jax.random.key(0)
+    f = lambda x: jnp.tanh((x * weights).sum())
+    x = jnp.full(5, 0.1, "float32")
+    results = [
+        igjax.guided_integrated_gradients(f, steps=20)(x, 0.0),
+        igjax.shapley_shubik(f)(key, x, 0.0),
+        igjax.shapley_shubik(f, orders=8)(key, x, 0.0),
+    ]
+    for result in results:
+        assert result.values.dtype == result.error.dtype == "float64"
+        assert abs(result.delta) < 1e-6
+        np.testing.assert_allclose(result.score, np.tanh(1.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"fraction": -1.0}, {"fraction": 1.5}, {"max_distance": -0.1}]
+)
+def test_a_guided_walk_needs_options_in_range(options):
+    ((name, value),) = options.items()
+    f, x = lambda x: (x**2).sum(), jnp.array([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=f"{name} must be in"):
+        igjax.guided_integrated_gradients(f, **options)
+
+    def traced(value):
+        return igjax.guided_integrated_gradients(f, steps=4, **{name: value})(x, 0.0)
+
+    result = jax.jit(traced)(value)
+    assert result.status == igjax.Status.NON_FINITE
+    assert jnp.isnan(result.values).all()
+
+
+def test_orders_need_a_key():
+    with pytest.raises(TypeError, match="must be a random key"):
+        igjax.shapley_shubik(jnp.sum)(jnp.ones(2), 0.0, 0.0)
+
+
+@pytest.mark.parametrize("turns", [[0, 5], [-1, 0]])
+def test_turns_that_never_come_are_refused(turns):
+    with pytest.raises(ValueError, match="turns must be in"):
+        paths.staircase(jnp.array(turns), 2)
+
+
+def test_turns_that_are_no_integers_are_refused():
+    with pytest.raises(TypeError, match="turns must be integers"):
+        paths.staircase(jnp.array([0.0, 0.5]), 2)
+
+
+def test_a_blur_needs_axes_that_are_there():
+    with pytest.raises(ValueError, match="axes must be axes of each leaf"):
+        igjax.integrated_gradients(jnp.sum, path=paths.blur(2.0))(jnp.ones(3), 0.0)

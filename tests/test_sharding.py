@@ -132,6 +132,8 @@ def test_axes_that_do_not_fit_are_refused():
     explain = igjax.sharded(ATTRIBUTE, one_device(), (0, None, None))
     with pytest.raises(ValueError, match="in_axes must fit the 2 arguments"):
         explain(np.ones((3, 2)), 0.0)
+    with pytest.raises(ValueError, match="in_axes must name an axis"):
+        igjax.sharded(ATTRIBUTE, one_device(), (2, None))(np.ones((3, 2)), 0.0)
 
 
 def test_a_mesh_must_be_one_and_have_the_axis():
