@@ -23,9 +23,9 @@ _MOVES = ("device_put", "sharding_constraint", "reshard")
 _PROGRAM = re.compile(program_name(r"(\w+)", "(fixed|adaptive)", r"(\d+)"))
 # Methods that spend one gradient for each node of their rule.
 _BY_RULE = (
-    ("integrated_gradients", "integrated_jacobian", "adaptive_rule")
-    + ("layer_integrated_gradients", "layer_conductance", "neuron_conductance")
-    + ("internal_influence",)
+    *("integrated_gradients", "integrated_jacobian", "adaptive_rule"),
+    *("layer_integrated_gradients", "layer_conductance", "neuron_conductance"),
+    "internal_influence",
 )
 
 

@@ -597,4 +597,5 @@ def test_a_mask_of_minus_infinity_may_be_hoisted(masked):
             igjax.integrated_gradients(f, rule=RULE, path=path),
         )
     ]
-    close(*slopes, 1e-5)
+    got, want = slopes
+    close(got, want, 1e-5)
