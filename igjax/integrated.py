@@ -2,20 +2,18 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from igjax import _compiled, adaptive, paths, rules
-from igjax._affine import Split, Sweep, affine_split
+from igjax import _compiled, _hoisting, adaptive, paths, rules
+from igjax._affine import Sweep
 from igjax._blocks import chunk
-from igjax._convolutions import in_loop_layout
-from igjax._tree import parameter_dtype, total, varying, wide
+from igjax._tree import parameter_dtype, total, wide
 from igjax.attribution import Attribution, Status
-from igjax.path_integral import along, gradients, integrand, path_integral
+from igjax.path_integral import integrand, path_integral
 
 __all__ = ["adaptive_rule", "integrated_gradients", "integrated_jacobian"]
 
@@ -172,68 +170,19 @@ def integrate(f, path, operands, rule, chunk_size) -> Attribution:
 def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
     """The same along the straight path, where affine functions are needed at its ends."""
     if isinstance(rule, rules.Adaptive):
-        return _adaptive(*_straight_profile(f, path, operands), operands.x, rule)
-    line = partial(path, operands)
-    dtype, nodes = parameter_dtype(operands.x), np.shape(rule.nodes)[-1]
-    rows = 1 + np.shape(rule.error_weights)[-2]
-    size = chunk_size or chunk(partial(f, operands), line, dtype, nodes)
-    split = _split(f, operands, Sweep(nodes, rows, pulled=rows, block=size))
-    if split is None:
-        return _fixed(partial(f, operands), line, operands, rule, size)
-    hoisted = _ends(split, operands)
-
-    def pull(sums):
-        lead = sums[0].shape[: sums[0].ndim - hoisted.end[0].ndim]
-        pulled = _pulled(split, operands, sums, hoisted.end)
-        split_rows = lambda a: a.reshape(*lead, *a.shape[1:])
-        return along(jax.tree.map(split_rows, pulled), _velocity(path, operands))
-
-    return _fixed(split.suffix, partial(_line, hoisted), operands, rule, chunk_size, pull)
-
-
-class _Hoisted(NamedTuple):
-    """The operands of one example, and the frontier at both ends of its path."""
-
-    operands: Any
-    start: Any
-    end: Any
-
-
-def _split(f, operands, sweep):
-    outputs = jax.eval_shape(f, operands, operands.x).size
-    return affine_split(partial(f, operands), operands.x, sweep._replace(outputs=outputs))
-
-
-def _ends(split, operands) -> _Hoisted:
-    start, end = split.prefix(operands.baseline), split.prefix(operands.x)
-    return _Hoisted(operands, start, end)
-
-
-def _line(hoisted, t):
-    start, end = hoisted.start, hoisted.end
-    t = varying(t, (start, end))
-
-    def leaf(a, b):
-        # A masked score, -inf at both ends, stays where it is: inf - inf is no number.
-        moved = paths.straight(a, b, t.astype(a.dtype))
-        return jnp.where((a == b) & jnp.isinf(a), a, moved)
-
-    return jax.tree.map(leaf, end, start)
-
-
-def _pulled(split, operands, gradients, like):
-    """Gradients of the frontier, any axes in front, as those of x, one axis in front."""
-    _, pullback = jax.vjp(split.prefix, operands.x)
-    rows = [g.reshape(-1, *z.shape) for g, z in zip(gradients, like, strict=True)]
-    (pulled,) = in_loop_layout(jax.vmap(pullback))(tuple(rows))
-    return pulled
-
-
-def _velocity(path, operands):
-    """The velocity of a straight path, which is the same at all t."""
-    dtype = parameter_dtype(operands.x)
-    zero, one = (jnp.full((), a, dtype) for a in range(2))
-    return jax.jvp(partial(path, operands), (zero,), (one,))[1]
+        sweep = Sweep(adaptive.NODES, rows=1, pulled=adaptive.NODES)
+        hoisted = _hoisting.profile(f, path, operands, sweep)
+        profile = hoisted or (*_profile(f, path), operands)
+        return _adaptive(*profile, operands.x, rule)
+    f, path = partial(f, operands), partial(path, operands)
+    nodes, rows = np.shape(rule.nodes)[-1], 1 + np.shape(rule.error_weights)[-2]
+    size = chunk_size or chunk(f, path, parameter_dtype(operands.x), nodes)
+    sweep = Sweep(nodes, rows, pulled=rows, block=size)
+    hoisted = _hoisting.integral(f, path, operands, sweep)
+    if hoisted is None:
+        return _fixed(f, path, operands, rule, size)
+    f, path, pull = hoisted
+    return _fixed(f, path, operands, rule, chunk_size, pull)
 
 
 def _fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
@@ -289,32 +238,6 @@ def _profile(f, path):
         return integrand(partial(f, o), partial(path, o), t)
 
     return lambda o, t: f(o, path(o, t)), parts_at
-
-
-def _straight_profile(f, path, operands):
-    """The same, and its operands, with an affine prefix evaluated once where it pays.
-
-    Gradients are pulled back node by node, not once after summing: the indicators of a
-    panel need what each feature contributes at each node, not only its sums.
-    """
-    sweep = Sweep(evaluations=adaptive.NODES, rows=1, pulled=adaptive.NODES)
-    split = _split(f, operands, sweep)
-    if split is None:
-        return *_profile(f, path), operands
-
-    def parts_at(hoisted, t):
-        o = hoisted.operands
-        split, point = cast(Split, _split(f, o, sweep)), _line(hoisted, t)
-        score, frontier = gradients(split.suffix, point)
-        pulled = _pulled(split, o, frontier, point)
-        shaped = lambda g: g.reshape(*score.shape, *g.shape[1:])
-        return score, along(jax.tree.map(shaped, pulled), _velocity(path, o))
-
-    def score_at(hoisted, t):
-        split = cast(Split, _split(f, hoisted.operands, sweep))  # as above, in this trace
-        return split.suffix(_line(hoisted, t))
-
-    return score_at, parts_at, _ends(split, operands)
 
 
 def _solve(score_at, parts_at, operands, x, rule):

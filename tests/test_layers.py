@@ -22,6 +22,7 @@ ORDER = [
     "paths",
     "baselines",
     "path_integral",
+    "_hoisting",
     "_compiled",
     "sharding",
     "adaptive",
