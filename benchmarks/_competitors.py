@@ -93,11 +93,11 @@ def _bare(case: Case, setting: tuple[str, int]):
     return _compiled(over_examples, case.inputs, case.labels, case.params)
 
 
-def _captum(case: Case, internal_batch_size: int | None):
+def _captum(case: Case, internal_batch_size: int | None, compile=lambda module: module):
     import torch
     from captum.attr import IntegratedGradients
 
-    method = IntegratedGradients(case.make_torch())
+    method = IntegratedGradients(compile(case.make_torch()))
     inputs = torch.tensor(case.to_torch(case.inputs))
 
     def run():
@@ -111,6 +111,14 @@ def _captum(case: Case, internal_batch_size: int | None):
         return case.from_torch(values.detach().numpy())
 
     return run
+
+
+def _captum_compiled(case: Case, internal_batch_size: int | None):
+    import torch
+
+    if case.name not in ("mlp", "transformer"):
+        raise NotImplementedError("torch.compile takes more than four minutes here")
+    return _captum(case, internal_batch_size, torch.compile)
 
 
 def _unifiedig(case: Case, _):
@@ -186,6 +194,11 @@ COMPETITORS = {
     "Captum": Competitor(
         _captum,
         lambda batch: (None, batch, 2 * batch, 5 * batch, 10 * batch),
+        *("captum", "pip install torch; pip install --no-deps captum"),
+    ),
+    "Captum, torch.compile": Competitor(
+        _captum_compiled,
+        lambda batch: (None, 2 * batch),
         *("captum", "pip install torch; pip install --no-deps captum"),
     ),
     "unifiedig (JAX)": Competitor(

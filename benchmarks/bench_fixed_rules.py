@@ -132,7 +132,12 @@ def bench(model: str, repeats: int, with_memory: bool) -> dict[str, float]:
         if not competitor.installed:
             print(f"  {name}: not installed ({competitor.install})")
             continue
-        chosen[name] = best_setting(case, competitor)
+        try:
+            chosen[name] = best_setting(case, competitor)
+        except Exception as error:  # of somebody else's compiler: shown, not hidden
+            if name == "igjax":
+                raise
+            print(f"  {name}: failed, {error!r:.100}")
     times = {name: [] for name in chosen}
     for repeat in range(repeats):
         for name, (seconds, _, run, _) in chosen.items():
