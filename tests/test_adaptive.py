@@ -68,6 +68,7 @@ def quickly(attribute):
 # The promise.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "finest", "most"), [("float64", -6, 0.95), ("float32", -4, 0.95)]
 )
@@ -289,6 +290,7 @@ def test_a_gradient_that_does_not_exist_at_the_baseline_is_never_used(f, exact):
     assert keeps_promise(result, exact, 1e-2)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_the_derivative_never_converges():
     @jax.custom_jvp
     def wrong(z, factor):
@@ -384,6 +386,7 @@ def counted():
     return f, traces
 
 
+@pytest.mark.slow
 def test_a_sweep_of_tolerances_neither_traces_nor_compiles():
     f, traces = counted()
     evaluations = [int(explain(f, 1e-1)(X, 0.0, 1e-3).evaluations)]
@@ -498,6 +501,7 @@ def test_dicts_go_in_and_come_out():
     assert sum(errors) <= 1e-2 * sum(np.abs(v).sum() for v in exact.values())
 
 
+@pytest.mark.slow
 def test_jacobians_of_matrices_have_the_axes_of_the_output_in_front():
     f = lambda x: x[0] * jnp.stack([x.sum(), net(x)])[None]
     result = quickly(igjax.integrated_jacobian(f))(X, 0.0)

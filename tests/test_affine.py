@@ -383,13 +383,19 @@ METHODS = {
 }
 
 
-SLOW_TO_COMPILE = ("lstm", "transformer")
+SLOW_TO_COMPILE = ("lstm", "recurrent", "transformer")
 
 
 @pytest.mark.parametrize(
     ("name", "method", "dtype"),
     [
-        *((name, "gradients", "float64") for name in MODELS),
+        *(
+            pytest.param(
+                *(name, "gradients", "float64"),
+                marks=[pytest.mark.slow] if name in SLOW_TO_COMPILE else [],
+            )
+            for name in MODELS
+        ),
         *((name, "gradients", "float32") for name in MODELS if name not in SLOW_TO_COMPILE),
         *((name, "jacobian", "float64") for name in MODELS if name not in SLOW_TO_COMPILE),
     ],

@@ -217,6 +217,7 @@ def check_against_the_tail(g, params):
     np.testing.assert_allclose(per_token.sum(), change, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_model_cut_at_its_embedding_has_the_values_of_its_tail(tagger):
     model, params = tagger
     check_against_the_tail(lambda tokens, p: model.apply(p, tokens), params)

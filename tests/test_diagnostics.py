@@ -267,6 +267,7 @@ def test_the_mesh_covers_the_path_without_overlap(k, place):
     assert (edges[:, 1] > edges[:, 0]).all()
 
 
+@pytest.mark.slow
 def test_the_mesh_covers_the_path_where_the_budget_ends_too():
     # The panels that were still to be cut are where the trouble is.
     look = path_profile(switch, rule=adaptive(1e-6, max_evaluations=90))
@@ -314,6 +315,7 @@ def check_padded(padded, k, place):
     np.testing.assert_array_equal(padded.edges[seen.panels :], 1.0)
 
 
+@pytest.mark.slow
 def test_under_jit_a_profile_is_padded_to_the_budget_by_its_end():
     padded = jax.jit(LOOK, compiler_options=QUICKLY)(X, 0.0, *SWITCHES[1])
     assert padded.edges.shape == (3000 // 15, 2)
@@ -496,6 +498,7 @@ def test_all_columns_are_numpy_arrays():
     assert kinds == ["i", "f", "f", "f", "b", "i", "f"]
 
 
+@pytest.mark.slow
 def test_the_reference_is_computed_where_none_is_given():
     found = compare([midpoint(8), midpoint(64)])
     assert found.reference_status == Status.TOLERANCE_MET

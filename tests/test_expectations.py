@@ -90,6 +90,7 @@ def test_one_row_is_integrated_gradients():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-14, atol=1e-14), got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ["expected", "part", "gradients"])
 def test_rows_stay_together_over_the_leaves(make):
     # The second leaf is ten times the first on every row: mixed, f would be NaN.

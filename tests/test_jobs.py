@@ -234,6 +234,7 @@ print(len(list(results)))
 """
 
 
+@pytest.mark.slow
 def test_a_jitted_job_goes_on_in_another_process(tmp_path):
     # The hash of the program must not depend on the process: its names, ids and seeds.
     for i in (1, 2):

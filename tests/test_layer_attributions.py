@@ -126,6 +126,7 @@ def by_definition(x, b, n=60):
     return one.T @ weights, two.T @ weights, neuron
 
 
+@pytest.mark.slow
 def test_several_layers_share_one_sweep_and_each_is_complete():
     first, second, neuron = by_definition(X, B)
     tree = {"a": "first", "b": ("second",)}
@@ -187,6 +188,7 @@ def test_layer_gradients_are_integrated_in_the_space_of_the_layer():
     assert np.abs(result.values - by_definition(X, B)[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_what_goes_around_a_layer_is_missing_and_reported():
     f = lambda x: (checkpoint_name(x**2, "y") + 3 * x).sum()
     layers = igjax.layer_conductance(f, "y", rule=RULE), igjax.layer_conductance(f, "y")

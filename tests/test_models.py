@@ -78,6 +78,7 @@ def score(shipped, text):
     return float(apply(model, params, padded, jnp.int32(len(ids)))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("activation", [nn.relu, nn.tanh, nn.gelu, nn.softplus])
 def test_mlp_treats_a_batch_row_by_row(activation, layer_norm):
@@ -127,6 +128,7 @@ def test_char_lm_predicts_at_every_place_and_never_looks_ahead():
     np.testing.assert_allclose(logits[1], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @text_models
 def test_text_model_treats_a_batch_example_by_example(model, head, width):
     tokens, params = some_tokens(2, 3, 10), text_params(model)
@@ -136,6 +138,7 @@ def test_text_model_treats_a_batch_example_by_example(model, head, width):
     np.testing.assert_allclose(batch[1, 2], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @text_models
 def test_text_model_is_its_embedding_followed_by_its_head(model, head, width):
     tokens, lengths = some_tokens(4, 10), jnp.array([10, 1, 4, 9])

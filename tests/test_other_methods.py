@@ -119,6 +119,7 @@ MANY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MANY)
 def test_memory_does_not_grow_with_the_draws(name):
     x, rows = jnp.ones(1000), jnp.zeros((512, 1000))

@@ -91,6 +91,7 @@ def expected(name, call, n):
     return batched(RULES[name], call)(ROWS[:n], BASELINE)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_that_knows_igjax_gets_the_same_attribution(tmp_path):
     served = export.export(batched(RULES["fixed"]))(ROWS, BASELINE).serialize()
     kind, (fields,) = read(tmp_path, served, [5], "igjax")
