@@ -150,14 +150,45 @@ def point(caller: str, got, start) -> None:
         )
 
 
+def is_whole(number) -> bool:
+    """True for an integer that is no bool."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def count(caller: str, name: str, number, least: int = 1, advice: str = "") -> None:
+    """Checks a number of things.
+
+    Raises:
+        ValueError: if it is no integer, or too small.
+    """
+    if not (is_whole(number) and number >= least):
+        raise ValueError(
+            f"{caller}: {name} must be an integer of at least {least}, got {number!r}."
+            f"{advice}"
+        )
+
+
+def real(caller: str, x) -> None:
+    """Checks that x has no complex leaf.
+
+    Raises:
+        TypeError: if it has.
+    """
+    leaves = jax.tree.leaves(x)
+    if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in leaves):
+        raise TypeError(
+            f"{caller}: x must be real, got {[str(a.dtype) for a in leaves]}. "
+            "Pass its real and imaginary parts."
+        )
+
+
 def chunk_size(caller: str, size) -> None:
     """Checks the number of nodes that are evaluated side by side.
 
     Raises:
         ValueError: if it is neither None nor a positive integer.
     """
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if size is not None and not (whole and size >= 1):
+    if size is not None and not (is_whole(size) and size >= 1):
         raise ValueError(
             f"{caller}: chunk_size must be None or an integer of at least 1, got {size!r}."
         )
@@ -257,8 +288,7 @@ def draws(caller: str, draws, least: int, group: int) -> None:
     Raises:
         ValueError: if it is too small, or no multiple of the size of a group.
     """
-    whole = isinstance(draws, int | np.integer) and not isinstance(draws, bool)
-    if not whole or draws % group or draws < least:
+    if not is_whole(draws) or draws % group or draws < least:
         what = "an integer" if group == 1 else f"a multiple of {group}"
         raise ValueError(
             f"{caller}: draws must be {what}, at least {least}, got {draws!r}."

@@ -23,7 +23,7 @@ from jax.extend import core
 from igjax import _checks
 from igjax._closures import Observation, observe
 from igjax._tracing import trace
-from igjax._tree import cast_like, parameter_dtype, strong, varying, widen
+from igjax._tree import cast_like, parameter_dtype, spread, strong, varying, widen
 
 PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
 
@@ -83,16 +83,9 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
         if owner is None or observed.unknown or _collective_axes():
             constants, run = build()
             return run(constants, operands)
-        programs = _programs(owner)
         key = (recipe, id(path), chunk_size, _hint(call), *map(_label, static[1]))
         key = (*key, hash(static[0]), _signature(operands))
-        program = programs.get(key)
-        if program is None or not program.observed.matches(observed):
-            built = build()
-            # Observed again: tracing f may have moved a counter that f names.
-            program = programs[key] = _Program(look()._replace(models=[]), *built)
-            if len(programs) > PROGRAMS_PER_FUNCTION:
-                del programs[next(iter(programs))]
+        program = _kept(_programs(owner), key, observed, look, build)
         # A bridge may know what values its arguments can take.
         getattr(f, "validate", _accept)(x, *args)
         return program.run(program.constants, operands)
@@ -114,19 +107,28 @@ def function(caller: str, call):
         observed = look()
         if observed.unknown or _collective_axes():
             return call(*args)
-        programs = _programs(run)
-        key = (hash(static[0]), *map(_label, static[1]), _signature(given))
-        program = programs.get(key)
-        if program is None or not program.observed.matches(observed):
+
+        def build():
             traced = trace(lambda given: call(*_join(given, static)), given)
-            seen = look()._replace(models=[])
-            program = _Program(seen, traced.constants, jax.jit(traced.run))
-            programs[key] = program
-            if len(programs) > PROGRAMS_PER_FUNCTION:
-                del programs[next(iter(programs))]
+            return traced.constants, jax.jit(traced.run)
+
+        key = (hash(static[0]), *map(_label, static[1]), _signature(given))
+        program = _kept(_programs(run), key, observed, look, build)
         return program.run(program.constants, given)
 
     return run
+
+
+def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:
+    """The program of a key, built anew where what it was built from has changed."""
+    program = programs.get(key)
+    if program is None or not program.observed.matches(observed):
+        built = build()
+        # Observed again: tracing may have moved a counter that f names.
+        program = programs[key] = _Program(look()._replace(models=[]), *built)
+        if len(programs) > PROGRAMS_PER_FUNCTION:
+            del programs[next(iter(programs))]
+    return program
 
 
 def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
@@ -176,8 +178,7 @@ def program_name(caller: str, kind: str, count) -> str:
 def _fit(x, baseline):
     """Makes x and baseline arrays of the same shapes and dtypes."""
     x = strong(x)
-    like = lambda b, a: jnp.broadcast_to(jnp.asarray(b).astype(a.dtype), a.shape)
-    return x, jax.tree.map(like, baseline, x)
+    return x, spread(baseline, x)
 
 
 def _unbind(f):

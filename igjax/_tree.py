@@ -30,6 +30,27 @@ def cast_like(tree, like):
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
 
 
+def spread(tree, like):
+    """Makes every leaf an array of the shape and dtype of its counterpart in `like`."""
+    leaf = lambda a, b: jnp.broadcast_to(jnp.asarray(a).astype(b.dtype), b.shape)
+    return jax.tree.map(leaf, tree, like)
+
+
+def flattener(like, dtype):
+    """`ravel`, from a pytree like `like` to a vector of the dtype, and its inverse."""
+    leaves, structure = jax.tree.flatten(like)
+    splits = np.cumsum([a.size for a in leaves])[:-1]
+
+    def ravel(tree):
+        return jnp.concatenate([a.ravel().astype(dtype) for a in jax.tree.leaves(tree)])
+
+    def unravel(flat):
+        pieces = zip(jnp.split(flat, splits), leaves, strict=True)
+        return structure.unflatten([p.reshape(a.shape) for p, a in pieces])
+
+    return ravel, unravel
+
+
 def total(tree, keep: int):
     """Sums all leaves over all axes but the first `keep`."""
     sums = [a.sum(axis=tuple(range(keep, a.ndim))) for a in jax.tree.leaves(tree)]

@@ -14,13 +14,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from igjax import _checks, _compiled, paths, rules
 from igjax._draws import mean_of
-from igjax._tree import parameter_dtype, strong, total, wide
+from igjax._tree import parameter_dtype, spread, strong, total, widen
 from igjax.attribution import Attribution
 from igjax.gradients import of_one_gradient
-from igjax.path_integral import integrand
+from igjax.path_integral import estimated_error, integrand, weighted_sums
 
 __all__ = ["expected", "expected_gradients", "expected_integrated_gradients"]
 
@@ -178,14 +179,9 @@ def expected_integrated_gradients(
     one = _compiled.attribution(caller, _all_rows_of_a_rule, *options, scalar=True)
     mean_sums = _over_baselines(caller, one, sample, draws, None, chunk_size)
 
-    def of_rule(sums):
-        if len(sums) == 1:
-            return jnp.full_like(sums[0], jnp.inf)  # the rule has no estimate
-        return jnp.sqrt((sums[1:] ** 2).sum(0))
-
     def explain(key, x, baselines, /, *args):
         mean = mean_sums(key, x, baselines, *args)
-        add = lambda sums, e: of_rule(sums) + e[0]
+        add = lambda sums, e: estimated_error(sums) + e[0]
         error = jax.tree.map(add, mean.values, mean.error)
         values = jax.tree.map(lambda a: a[0], mean.values)
         return dataclasses.replace(mean, values=values, error=error)
@@ -198,14 +194,11 @@ def _all_rows_of_a_rule(f, path, operands, rule, chunk_size) -> Attribution:
     del chunk_size
     f, path = partial(f, operands), partial(path, operands)
     dtype = parameter_dtype(operands.x)
-    nodes = jnp.asarray(rule.nodes).astype(dtype)
-    weights = jnp.concatenate([rule.weights[None], rule.error_weights]).astype(dtype)
-    parts = jax.vmap(lambda t: integrand(f, path, t)[1])(nodes)
-    weigh = lambda a: jnp.tensordot(weights.astype(a.dtype), a, 1, precision="highest")
-    sums = jax.tree.map(weigh, parts)
+    nodes = np.shape(rule.nodes)[-1]
+    sums = weighted_sums(f, path, dtype, rule, nodes)
     values = jax.tree.map(lambda a: a[0], sums)
     result = _of_one_path(f, operands, values, sums)
-    return dataclasses.replace(result, evaluations=jnp.int32(nodes.size))
+    return dataclasses.replace(result, evaluations=jnp.int32(nodes))
 
 
 def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
@@ -313,8 +306,7 @@ def _one_gradient(f, path, operands, rule, chunk_size) -> Attribution:
 def _of_one_path(f, operands, attributions, values) -> Attribution:
     """The result for one baseline, with what the attributions leave of the scores."""
     score, start = f(operands.x), f(operands.baseline)
-    wider = lambda a: a.astype(wide(a.dtype))
-    gap = total(attributions, 0) - (wider(score) - wider(start))
+    gap = total(attributions, 0) - (widen(score) - widen(start))
     return of_one_gradient(values, gap, score, start, jnp.isfinite(gap))
 
 
@@ -322,8 +314,7 @@ def _picker(caller, sample, x, baselines) -> tuple[Any, Callable]:
     """The number of rows, if baselines are rows, and how to get one by index or key."""
     if sample is not None:
         _checks.inputs(caller, x, baselines)
-        like = lambda b, a: jnp.broadcast_to(jnp.asarray(b).astype(a.dtype), a.shape)
-        baselines = jax.tree.map(like, baselines, x)
+        baselines = spread(baselines, x)
         return None, lambda key: sample(key, baselines)
     rows = _checks.rows(caller, x, baselines)
     return rows, lambda i: jax.tree.map(lambda a: jnp.asarray(a)[i], baselines)

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from igjax import _compiled, paths, rules
-from igjax._tree import total, wide, widen
+from igjax._tree import total, widen
 from igjax.attribution import Attribution, Status
+from igjax.integrated import certified
 from igjax.path_integral import along, gradients
 
 __all__ = ["gradient", "input_x_gradient"]
@@ -132,21 +133,12 @@ def _products(f, path, operands, rule, chunk_size) -> Attribution:
     start = f(operands.baseline)
     ends = widen(operands.x), widen(operands.baseline)
     values = along(widen(slopes), jax.tree.map(jnp.subtract, *ends))
-    wider = lambda a: a.astype(wide(a.dtype))
-    gap = total(values, 0) - (wider(score) - wider(start))
+    gap = total(values, 0) - (widen(score) - widen(start))
     return of_one_gradient(values, gap, score, start, jnp.isfinite(gap))
 
 
 def of_one_gradient(values, gap, score, start, finite) -> Attribution:
     """The result of a method that takes one gradient, exactly what its definition says."""
-    return Attribution(
-        values=values,
-        error=jax.tree.map(jnp.zeros_like, values),
-        delta=gap.astype(wide(gap.dtype)),
-        score=score.astype(wide(score.dtype)),
-        baseline_score=start.astype(wide(start.dtype)),
-        evaluations=jnp.int32(1),
-        forwards=jnp.int32(1),
-        jumps=jnp.int32(0),
-        status=jnp.where(finite, Status.NO_TOLERANCE, Status.NON_FINITE).astype(jnp.int32),
-    )
+    error = jax.tree.map(jnp.zeros_like, values)
+    status = jnp.where(finite, Status.NO_TOLERANCE, Status.NON_FINITE)
+    return certified(values, error, widen(gap), start, score, status, 1, 1, 0)

@@ -211,12 +211,8 @@ def _sums(a, group, lead: int, count: int):
 
 
 def _check_count(caller: str, count) -> None:
-    whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
-    if not whole or count < 1:
-        raise ValueError(
-            f"{caller}: count must be an integer of at least 1, got {count!r}. It is the "
-            "number of groups, groups.max() + 1."
-        )
+    advice = " It is the number of groups, groups.max() + 1."
+    _checks.count(caller, "count", count, advice=advice)
 
 
 def _labels(caller: str, groups, values, lead: tuple, count: int):

@@ -14,10 +14,11 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from igjax import _compiled, paths
+from igjax import _checks, _compiled, paths
 from igjax._convolutions import in_loop_layout
-from igjax._tree import parameter_dtype, wide
-from igjax.attribution import Attribution, Status
+from igjax._tree import flattener, parameter_dtype, widen
+from igjax.attribution import Attribution
+from igjax.integrated import without_tolerance
 
 __all__ = ["guided_integrated_gradients"]
 
@@ -64,11 +65,7 @@ def guided_integrated_gradients(f, *, steps: int = 200, fraction=0.25, max_dista
         Removing Noise", CVPR 2021.
     """
     caller = "guided_integrated_gradients"
-    whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
-    if not (whole and steps >= 1):
-        raise ValueError(
-            f"{caller}: steps must be an integer of at least 1, got {steps!r}."
-        )
+    _checks.count(caller, "steps", steps)
     for name, value, most in (
         ("fraction", fraction, 1),
         ("max_distance", max_distance, np.inf),
@@ -91,23 +88,10 @@ class _Walk(NamedTuple):
 
 def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
     del path, chunk_size
-    leaves, structure = jax.tree.flatten(operands.x)
-    if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in leaves):
-        raise TypeError("guided_integrated_gradients: x must be real, got complex numbers.")
+    _checks.real("guided_integrated_gradients", operands.x)
     dtype = parameter_dtype(operands.x)
-    splits = np.cumsum([a.size for a in leaves])[:-1]
-    ravel = lambda tree: jnp.concatenate(
-        [a.ravel().astype(dtype) for a in jax.tree.leaves(tree)]
-    )
-
-    def split(flat):
-        pieces = zip(jnp.split(flat, splits), leaves, strict=True)
-        return structure.unflatten([p.reshape(a.shape) for p, a in pieces])
-
-    def at(flat):
-        a = f(operands, split(flat))
-        return a.astype(wide(a.dtype))
-
+    ravel, unravel = flattener(operands.x, dtype)
+    at = lambda flat: widen(f(operands, unravel(flat)))
     x, baseline = ravel(operands.x), ravel(operands.baseline)
     slope = in_loop_layout(jax.value_and_grad(at))
     lengths = jnp.abs(x - baseline)
@@ -135,18 +119,8 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
     nodes = jnp.asarray(walk.nodes, dtype)
     (_, _, end, _, values, error), _ = lax.scan(step, state, nodes)
     delta = values.sum() - (end - start)
-    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
-    return Attribution(
-        values=split(values),
-        error=split(error),
-        delta=delta,
-        score=end,
-        baseline_score=start,
-        evaluations=jnp.asarray(len(nodes) + 1, jnp.int32),
-        forwards=jnp.asarray(0, jnp.int32),
-        jumps=jnp.asarray(0, jnp.int32),
-        status=status.astype(jnp.int32),
-    )
+    both = unravel(values), unravel(error)
+    return without_tolerance(*both, delta, start, end, len(nodes) + 1, 0)
 
 
 def _share(missing, growth):

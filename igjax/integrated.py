@@ -11,7 +11,7 @@ from jax.core import Tracer
 from igjax import _compiled, _hoisting, adaptive, paths, rules
 from igjax._affine import Sweep
 from igjax._blocks import chunk
-from igjax._tree import parameter_dtype, total, wide
+from igjax._tree import parameter_dtype, total, widen
 from igjax.attribution import Attribution, Status
 from igjax.path_integral import integrand, path_integral
 
@@ -191,9 +191,8 @@ def _fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
     evaluations = np.shape(rule.nodes)[-1]
     size = chunk_size or chunk(f, path, dtype, evaluations)
     values, error = path_integral(f, path, dtype, rule, size, pull)
-    delta = total(values, end.ndim) - (_wide(end) - _wide(start))
-    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
-    return _certified(values, error, delta, start, end, status, evaluations, 2, 0)
+    delta = total(values, end.ndim) - (widen(end) - widen(start))
+    return without_tolerance(values, error, delta, start, end, evaluations, 2)
 
 
 def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
@@ -207,7 +206,7 @@ def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
         return structure.unflatten([p.reshape(b.shape).astype(b.dtype) for p, b in pieces])
 
     start, end = (a.reshape(shape) for a in (solution.baseline_score, solution.score))
-    return _certified(
+    return certified(
         unflat(solution.values),
         unflat(solution.error),
         solution.values.sum(-1).reshape(shape) - (end - start),
@@ -280,21 +279,26 @@ def _unit(x, score) -> float:
     return max(float(jnp.finfo(kind).eps) for kind in kinds)
 
 
-def _certified(
+def without_tolerance(
+    values, error, delta, start, end, evaluations, forwards
+) -> Attribution:
+    """The result of a method that asks for no tolerance, from numbers of any dtype."""
+    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
+    return certified(values, error, delta, start, end, status, evaluations, forwards, 0)
+
+
+def certified(
     values, error, delta, start, end, status, evaluations, forwards, jumps
 ) -> Attribution:
+    """The result of any method, its fields in their dtypes."""
     return Attribution(
         values=values,
         error=error,
         delta=delta,
-        score=_wide(end),
-        baseline_score=_wide(start),
+        score=widen(end),
+        baseline_score=widen(start),
         evaluations=jnp.asarray(evaluations, jnp.int32),
         forwards=jnp.asarray(forwards, jnp.int32),
         jumps=jnp.asarray(jumps, jnp.int32),
         status=jnp.asarray(status, jnp.int32),
     )
-
-
-def _wide(a):
-    return a.astype(wide(a.dtype))

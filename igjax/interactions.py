@@ -22,9 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import legendre
 
-from igjax import _compiled, paths
-from igjax._tree import parameter_dtype, strong, varying, wide
-from igjax.attribution import Attribution, Status
+from igjax import _checks, _compiled, paths
+from igjax._tree import flattener, parameter_dtype, strong, varying, widen
+from igjax.attribution import Attribution
+from igjax.integrated import without_tolerance
+from igjax.path_integral import estimated_error
 
 __all__ = [
     "TopInteractions",
@@ -152,7 +154,7 @@ def group_interactions(f, groups, count: int, *, nodes: int = 16, chunk_size=Non
                [ 6.,  3.]], dtype=float32)
     """
     caller = "group_interactions"
-    _check_count(caller, "count", count)
+    _checks.count(caller, "count", count)
     groups = jax.tree.map(jnp.asarray, groups)
     kinds = {str(g.dtype) for g in jax.tree.leaves(groups)}
     if not all(jnp.issubdtype(kind, jnp.integer) for kind in kinds):
@@ -218,7 +220,7 @@ def top_interactions(f, k: int, *, nodes: int = 16, chunk_size=None) -> Callable
         Array([[3., 3.],
                [3., 3.]], dtype=float32)
     """
-    _check_count("top_interactions", "k", k)
+    _checks.count("top_interactions", "k", k)
     return _method("top_interactions", _top(k), f, nodes, chunk_size)
 
 
@@ -245,7 +247,7 @@ class _LogRule(NamedTuple):
 
 
 def _log_rule(caller: str, n: int) -> _LogRule:
-    _check_count(caller, "nodes", n)
+    _checks.count(caller, "nodes", n)
     return _LogRule(*_log_table(n))
 
 
@@ -270,12 +272,6 @@ def _log_table(n: int):
     return nodes, vectors[0] ** 2, np.reshape([r * signs for r in nulls], (-1, n))
 
 
-def _check_count(caller: str, name: str, n) -> None:
-    whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
-    if not (whole and n >= 1):
-        raise ValueError(f"{caller}: {name} must be an integer of at least 1, got {n!r}.")
-
-
 # The recipes: functions of a flat point, and of directions (m, features).
 
 
@@ -284,27 +280,17 @@ class _Flat(NamedTuple):
 
     products: Callable  # directions (m, features) -> rows (values and nulls, m, features)
     features: int
+    ravel: Callable  # a pytree like x as a vector
+    unravel: Callable
     dtype: np.dtype
     ends: tuple
 
 
 def _flat(caller: str, f, path, operands, rule, chunk_size) -> _Flat:
-    leaves, structure = jax.tree.flatten(operands.x)
-    if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in leaves):
-        raise TypeError(
-            f"{caller}: x must be real, got {[str(a.dtype) for a in leaves]}. "
-            "Pass its real and imaginary parts."
-        )
+    _checks.real(caller, operands.x)
     dtype = parameter_dtype(operands.x)
-    ravel = lambda tree: jnp.concatenate(
-        [a.ravel().astype(dtype) for a in jax.tree.leaves(tree)]
-    )
-    splits = np.cumsum([a.size for a in leaves])[:-1]
-
-    def score(flat):
-        pieces = zip(jnp.split(flat, splits), leaves, strict=True)
-        return f(operands, structure.unflatten([p.reshape(a.shape) for p, a in pieces]))
-
+    ravel, unravel = flattener(operands.x, dtype)
+    score = lambda flat: f(operands, unravel(flat))
     change = ravel(operands.x) - ravel(operands.baseline)
     nodes = varying(jnp.asarray(rule.nodes, dtype), change)
     table = jnp.concatenate([rule.weights[None], rule.error_weights]).astype(dtype)
@@ -327,29 +313,15 @@ def _flat(caller: str, f, path, operands, rule, chunk_size) -> _Flat:
         return rows.swapaxes(0, 1)
 
     ends = tuple(f(operands, a) for a in (operands.x, operands.baseline))
-    return _Flat(products, change.size, dtype, ends)
+    return _Flat(products, change.size, ravel, unravel, dtype, ends)
 
 
 def _result(flat: _Flat, rows, shape, count) -> Attribution:
     """The result of sums (values and nulls, ...), brought into shape."""
-    values, nulls = rows[0], rows[1:]
-    error = jnp.sqrt((nulls**2).sum(0))
-    if not len(nulls):
-        error = jnp.full_like(values, np.inf)
-    end, start = (a.astype(wide(a.dtype)) for a in flat.ends)
+    values, error = rows[0], estimated_error(rows)
+    end, start = widen(flat.ends)
     delta = values.sum() - (end - start)
-    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
-    return Attribution(
-        values=shape(values),
-        error=shape(error),
-        delta=delta,
-        score=end,
-        baseline_score=start,
-        evaluations=jnp.asarray(count, jnp.int32),
-        forwards=jnp.asarray(2, jnp.int32),
-        jumps=jnp.asarray(0, jnp.int32),
-        status=status.astype(jnp.int32),
-    )
+    return without_tolerance(shape(values), shape(error), delta, start, end, count, 2)
 
 
 def _dense(f, path, operands, rule, chunk_size):
@@ -374,16 +346,8 @@ def _dense(f, path, operands, rule, chunk_size):
 def _product(f, path, operands, rule, chunk_size):
     caller = "integrated_hessian_product"
     flat = _flat(caller, f, path, operands, rule, chunk_size)
-    leaves, structure = jax.tree.flatten(operands.x)
-    weights = [a.ravel().astype(flat.dtype) for a in jax.tree.leaves(rule.directions)]
-    rows = flat.products(jnp.concatenate(weights)[None])[:, 0]
-    splits = np.cumsum([a.size for a in leaves])[:-1]
-
-    def shape(row):
-        pieces = zip(jnp.split(row, splits), leaves, strict=True)
-        return structure.unflatten([p.reshape(a.shape) for p, a in pieces])
-
-    return _result(flat, rows, shape, len(rule.nodes))
+    rows = flat.products(flat.ravel(rule.directions)[None])[:, 0]
+    return _result(flat, rows, flat.unravel, len(rule.nodes))
 
 
 @functools.lru_cache  # an equal recipe must be the same one: programs are kept by it

@@ -42,7 +42,20 @@ def integrand(f, path, t):
 
 
 def path_integral(f, path, dtype, rule, chunk_size, pull=None):
-    """Returns the integral and its estimated error, pytrees of (outputs..., leaf...).
+    """Returns the integral and its estimated error, pytrees of (outputs..., leaf...)."""
+    sums = weighted_sums(f, path, dtype, rule, chunk_size, pull)
+    return jax.tree.map(lambda a: a[0], sums), jax.tree.map(estimated_error, sums)
+
+
+def estimated_error(sums):
+    """What the rows below the first say of the error of that one."""
+    if len(sums) == 1:
+        return jnp.full_like(sums[0], np.inf)
+    return jnp.sqrt((sums[1:] ** 2).sum(0))
+
+
+def weighted_sums(f, path, dtype, rule, chunk_size, pull=None):
+    """Integrals by all rows of weights of a rule: leaves (rows, outputs..., leaf...).
 
     `f` is a function of a point, `path` one of t, a scalar of the given dtype. `pull`
     takes sums of gradients (rows, outputs..., leaf...) to what they say of the features,
@@ -74,11 +87,7 @@ def path_integral(f, path, dtype, rule, chunk_size, pull=None):
     sums, _ = jax.lax.scan(add, zeros, blocks_of)
     if rule.axis_name is not None:
         sums = jax.lax.psum(sums, rule.axis_name)
-    sums = pull(sums)
-    values = jax.tree.map(lambda a: a[0], sums)
-    if len(rows) == 1:
-        return values, jax.tree.map(lambda a: jnp.full_like(a, np.inf), values)
-    return values, jax.tree.map(lambda a: jnp.sqrt((a[1:] ** 2).sum(0)), sums)
+    return pull(sums)
 
 
 def _own(nodes, rows, axis_name: str):

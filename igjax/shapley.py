@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks, _compiled, paths
-from igjax._tree import parameter_dtype, varying, wide
-from igjax.attribution import Attribution, Status
+from igjax._tree import flattener, parameter_dtype, varying, widen
+from igjax.attribution import Attribution
+from igjax.integrated import without_tolerance
 
 __all__ = ["shapley_shubik"]
 
@@ -63,11 +64,7 @@ def shapley_shubik(f, *, orders: int = 128, chunk_size=None):
         Mitchell, Cooper, Frank, Holmes, "Sampling Permutations for Shapley Value
         Estimation", JMLR 2022.
     """
-    whole = isinstance(orders, int | np.integer) and not isinstance(orders, bool)
-    if not (whole and orders >= 2):
-        raise ValueError(
-            f"shapley_shubik: orders must be an integer of at least 2, got {orders!r}."
-        )
+    _checks.count("shapley_shubik", "orders", orders, 2)
     pairs = (orders + 1) // 2
 
     def attribute(key, x, baseline, /, *args):
@@ -90,20 +87,15 @@ class _Draws(NamedTuple):
 
 def _recipe(f, path, operands, draws, chunk_size) -> Attribution:
     del path
-    leaves, structure = jax.tree.flatten(operands.x)
-    n, pairs = sum(a.size for a in leaves), len(draws.nodes)
-    splits = np.cumsum([a.size for a in leaves])[:-1]
-
-    def split(flat):
-        pieces = zip(jnp.split(flat, splits), leaves, strict=True)
-        return structure.unflatten([p.reshape(a.shape) for p, a in pieces])
+    n = sum(a.size for a in jax.tree.leaves(operands.x))
+    pairs = len(draws.nodes)
+    _, unravel = flattener(operands.x, parameter_dtype(operands.x))
 
     def corner(turns, k):
         """The score after k turns."""
         choose = lambda turn, x, baseline: jnp.where(turn < k, x, baseline)
-        point = jax.tree.map(choose, split(turns), operands.x, operands.baseline)
-        score = f(operands, point)
-        return score.astype(wide(score.dtype))
+        point = jax.tree.map(choose, unravel(turns), operands.x, operands.baseline)
+        return widen(f(operands, point))
 
     def gains(turns):
         """What each feature gains f in its turn."""
@@ -124,18 +116,8 @@ def _recipe(f, path, operands, draws, chunk_size) -> Attribution:
         count = 2 * pairs
     end, start = corner(jnp.zeros(n, jnp.int32), 1), corner(jnp.zeros(n, jnp.int32), 0)
     delta = mean.sum() - (end - start)
-    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
-    return Attribution(
-        values=split(mean),
-        error=split(error),
-        delta=delta,
-        score=end,
-        baseline_score=start,
-        evaluations=jnp.asarray(0, jnp.int32),
-        forwards=jnp.asarray(count * (n + 1), jnp.int32),
-        jumps=jnp.asarray(0, jnp.int32),
-        status=status.astype(jnp.int32),
-    )
+    both = unravel(mean), unravel(error)
+    return without_tolerance(*both, delta, start, end, 0, count * (n + 1))
 
 
 def _sampled(gains, key, n: int, pairs: int, zeros):
