@@ -1,7 +1,7 @@
 """What no warning of Sphinx tells of a built site: `python docs/check.py build/site`.
 
-Nothing may be loaded from another host, no picture may be missing, no link into the site may
-lead nowhere, and every public name must be in the index.
+Nothing may be loaded from another host, no picture may be missing, no link into the site
+may lead nowhere, and every public name must be in the index.
 """
 
 import re
@@ -57,26 +57,35 @@ def troubles(site: Path):
     """Says of each file what is wrong with it."""
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
-        for address in filter(remote, page.loaded):
-            yield path, f"loads {address}"
-        for text in page.inline:
-            if IN_STYLES.search(text) or IN_SCRIPTS.search(text):
-                yield path, f"loads from another host: {text[:80]}"
-        for address in page.loaded + page.links:
-            parts = urlsplit(address)
-            if parts.scheme or parts.netloc:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not target.exists():
-                yield path, f"leads to {address}, which is not there"
-            elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                yield path, f"leads to {address}, which has no such place"
+        yield from ((path, trouble) for trouble in loads(page))
+        yield from ((path, trouble) for trouble in lost(path, pages))
     for path in (*site.rglob("*.css"), *site.rglob("*.js")):
         expression = IN_STYLES if path.suffix == ".css" else IN_SCRIPTS
         if found := expression.search(path.read_text("utf8")):
             yield path, f"loads from another host: {found[0]}"
     for name in set(reference.names()) - indexed(site / "objects.inv"):
-        yield site / "reference", f"lacks {name}"
+        yield site / "objects.inv", f"lacks {name}"
+
+
+def loads(page: Page):
+    """What a page loads from another host."""
+    yield from (f"loads {address}" for address in page.loaded if remote(address))
+    for text in page.inline:
+        if IN_STYLES.search(text) or IN_SCRIPTS.search(text):
+            yield f"loads from another host: {text[:80]}"
+
+
+def lost(path: Path, pages: dict[Path, Page]):
+    """The links and pictures of a page that are not there."""
+    for address in pages[path].loaded + pages[path].links:
+        parts = urlsplit(address)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        if not target.exists():
+            yield f"leads to {address}, which is not there"
+        elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
+            yield f"leads to {address}, which has no such place"
 
 
 def indexed(inventory: Path) -> set[str]:

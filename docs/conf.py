@@ -9,6 +9,8 @@ import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from docutils import nodes
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "igjax"
@@ -39,10 +41,11 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 # Exceptions are those of Python, whose documentation is on another host.
-nitpick_ignore_regex = [("py:exc", r"\w+"), ("py:class", r".*"), ("py:obj", r".*")]
+nitpick_ignore_regex = [("py:exc", r"\w+")]
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -58,3 +61,14 @@ html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": False, "top_of_page_buttons": []}
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def setup(app):
+    """Takes off the blank lines at the end of examples, which doctests need."""
+    app.connect("doctree-read", _without_last_lines)
+
+
+def _without_last_lines(app, doctree):
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext().rstrip()
+        block.rawsource, block.children = text, [nodes.Text(text)]

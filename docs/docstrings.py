@@ -4,6 +4,7 @@ They have `code` in single backticks, $formulas$ and $$displays$$. A name in bac
 is public becomes a link, everything else is code.
 """
 
+import functools
 import re
 
 import reference
@@ -14,18 +15,15 @@ PIECES = re.compile(
     r"(?<![\w`:\\])`([^`]+)`(?!`)(\w?)|\$([^$\n]+)\$"
     r"|(\||(?<=[ (])\*(?=\w)(?![^*\n]*\w\*))"
 )
-NAMES = {
-    alias: name
-    for name in reference.names()
-    for alias in (name, name.removeprefix("igjax."))
-}
+NAMES = set(reference.names())
 
 
-def converted(lines: list[str]) -> list[str]:
-    """The lines of a docstring, in reStructuredText."""
+def converted(name: str, lines: list[str]) -> list[str]:
+    """The lines of the docstring of `name`, in reStructuredText."""
     text = DISPLAY.sub(_display, "\n".join(lines))
+    piece = functools.partial(_piece, name)
     return [
-        line if line.lstrip().startswith((">>>", "...")) else PIECES.sub(_piece, line)
+        line if line.lstrip().startswith((">>>", "...")) else PIECES.sub(piece, line)
         for line in text.split("\n")
     ]
 
@@ -37,21 +35,28 @@ def _display(match: re.Match) -> str:
     return f".. math::\n\n{indent}    {formula}\n"
 
 
-def _piece(match: re.Match) -> str:
+def _piece(within: str, match: re.Match) -> str:
     code, letter, formula, sign = match.groups()
     if sign:
         return rf"\{sign}"
     if formula is not None:
         return f":math:`{formula}`"
     escape = rf"\ {letter}" if letter else ""  # a markup may not end within a word
-    name = NAMES.get(code.partition("(")[0])
-    if name and code.endswith((")", name.rpartition(".")[2])):
-        return f":py:obj:`{code} <{name}>`{escape}"
+    if target := _target(within, code):
+        return f":py:obj:`{code} <{target}>`{escape}"
     return f"``{code}``{escape}"
 
 
+def _target(within: str, code: str) -> str | None:
+    """The public name that is meant by `code` in the docstring of a name, if any."""
+    called = re.fullmatch(r"([\w.]+)(\(.*\))?", code)
+    scopes = ["", "igjax.", within.rpartition(".")[0] + ".", within + "."]
+    names = [scope + called[1] for scope in scopes] if called else []
+    return next((name for name in names if name in NAMES and name != within), None)
+
+
 def _convert(app, what, name, thing, options, lines):
-    lines[:] = converted(lines)
+    lines[:] = converted(name, lines)
 
 
 def _skip(app, what, name, thing, skip, options):

@@ -1,12 +1,13 @@
 """Formulas as MathML, which browsers draw by themselves: no script, and no other host."""
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 
 def inline(translator, node):
     """A formula in a line of text."""
     translator.body.append(convert(node.astext(), display="inline"))
-    skip(translator)
+    raise SkipNode  # what it holds has been written
 
 
 def display(translator, node):
@@ -14,14 +15,7 @@ def display(translator, node):
     translator.body.append(
         f'<div class="formula">{convert(node.astext(), display="block")}</div>'
     )
-    skip(translator)
-
-
-def skip(translator):
-    """Ends the node: what it holds has been written."""
-    from docutils.nodes import SkipNode
-
-    raise SkipNode
+    raise SkipNode  # what it holds has been written
 
 
 def setup(app):

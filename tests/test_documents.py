@@ -123,7 +123,8 @@ def test_the_page_holds_the_tables():
 
 def test_the_reference_has_every_public_name():
     spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/reference.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
     documented = set(re.findall(r":: (\S+)", "\n".join(reference.pages().values())))
