@@ -1,13 +1,17 @@
 """Docstrings as reStructuredText, so that they can be written to be read in a terminal.
 
-They have `code` in single backticks, $formulas$ and $$displays$$. A name in backticks that
-is public becomes a link, everything else is code.
+They have `code` in single backticks, $formulas$ and $$displays$$. A public name in
+backticks becomes a link to its entry, here and on all pages; everything else is code.
 """
 
 import functools
 import re
 
 import reference
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.domains.python import PyObject
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 # Code, formulas, and signs that would be markup there: those of |x| and of (x, *args).
@@ -59,6 +63,28 @@ def _convert(app, what, name, thing, options, lines):
     lines[:] = converted(name, lines)
 
 
+class Links(SphinxPostTransform):
+    """Makes links of the public names in the text of all pages."""
+
+    default_priority = 5  # ahead of the one that finds where links lead
+
+    def run(self, **kwargs):
+        """Wraps each literal that is a public name in a reference."""
+        about = {"refdomain": "py", "reftype": "obj", "refexplicit": True}
+        for code in list(self.document.findall(nodes.literal)):
+            target = _target("igjax", code.astext())
+            if target and not _linked(code.parent):
+                about |= {"reftarget": target, "refdoc": self.env.docname}
+                link = addnodes.pending_xref("", code.deepcopy(), refwarn=True, **about)
+                code.replace_self(link)
+
+
+def _linked(node) -> bool:
+    """Whether what a node holds is a title, or leads somewhere already."""
+    kinds = nodes.title, nodes.reference, addnodes.pending_xref
+    return node is not None and (isinstance(node, kinds) or _linked(node.parent))
+
+
 def _skip(app, what, name, thing, skip, options):
     """Fields of named tuples are told in the docstring of the class."""
     return True if type(thing).__name__ == "_tuplegetter" else None
@@ -66,6 +92,9 @@ def _skip(app, what, name, thing, skip, options):
 
 def setup(app):
     """Connects the conversion, ahead of napoleon's."""
+    for field in PyObject.doc_field_types:
+        field.label = "Attributes" if field.name == "variable" else field.label
+    app.add_post_transform(Links)
     app.connect("autodoc-process-docstring", _convert, priority=400)
     app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
