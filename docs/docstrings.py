@@ -35,7 +35,7 @@ def converted(name: str, lines: list[str]) -> list[str]:
 def _display(match: re.Match) -> str:
     before = match.string[: match.start()]
     indent = re.search(r"[ ]*$", before.rpartition("\n")[2])[0]
-    formula = " ".join(match[1].split())
+    formula = " ".join(match[1].split()).replace("|", r"\vert ")
     return f".. math::\n\n{indent}    {formula}\n"
 
 

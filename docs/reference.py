@@ -27,7 +27,7 @@ def groups() -> dict[str, tuple[str, list[str]]]:
         exported = [alias.name for alias in node.names if alias.name == alias.asname]
         if node.module == "igjax":
             toolboxes = [f"igjax.{name}" for name in exported]
-        elif exported:
+        elif exported and node.module:
             title = node.module.removeprefix("igjax.").capitalize()
             found[title] = node.module, [f"igjax.{name}" for name in exported]
     for module in toolboxes:
