@@ -30,10 +30,10 @@ class Page(HTMLParser):
         self._inside = ""
         self.feed(path.read_text("utf8"))
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attrs):
         """Notes what an element loads, links to or is called."""
         self._inside = tag
-        given = {name: value or "" for name, value in attributes}
+        given = {name: value or "" for name, value in attrs}
         self.anchors |= {given.get("id", ""), given.get("name", "")}
         self.inline.append(given.get("style", ""))
         self.loaded += [given[name] for name in LOADED & set(given)]

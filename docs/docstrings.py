@@ -6,11 +6,12 @@ backticks becomes a link to its entry, here and on all pages; everything else is
 
 import functools
 import re
+from typing import Any
 
 import reference
 from docutils import nodes
 from sphinx import addnodes
-from sphinx.domains.python import PyObject
+from sphinx.domains.python import PythonDomain
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
@@ -33,8 +34,8 @@ def converted(name: str, lines: list[str]) -> list[str]:
 
 
 def _display(match: re.Match) -> str:
-    before = match.string[: match.start()]
-    indent = re.search(r"[ ]*$", before.rpartition("\n")[2])[0]
+    line = match.string[: match.start()].rpartition("\n")[2]
+    indent = " " * (len(line) - len(line.rstrip(" ")))
     formula = " ".join(match[1].split()).replace("|", r"\vert ")
     return f".. math::\n\n{indent}    {formula}\n"
 
@@ -92,7 +93,8 @@ def _skip(app, what, name, thing, skip, options):
 
 def setup(app):
     """Connects the conversion, ahead of napoleon's."""
-    for field in PyObject.doc_field_types:
+    directive: Any = PythonDomain.directives["class"]
+    for field in directive.doc_field_types:
         field.label = "Attributes" if field.name == "variable" else field.label
     app.add_post_transform(Links)
     app.connect("autodoc-process-docstring", _convert, priority=400)

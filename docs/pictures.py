@@ -40,12 +40,13 @@ def switches(x):
 def kinds() -> Figure:
     """The three kinds of integrand."""
     figure = Figure((9, 3.6), layout="constrained")
-    names = ("smooth: GELU", "corners: ReLU", "switches: a long LSTM")
+    names = ("smooth: GELU", "corners: ReLU", "switches: as in a long LSTM")
     columns = figure.subplots(2, 3, sharex=True)
     for (above, below), f, name in zip(
         columns.T, (gelu_net, relu_net, switches), names, strict=True
     ):
-        seen = igjax.diagnostics.path_profile(f)(X, 0.0)
+        rule = None if f is switches else igjax.rules.midpoint(401)
+        seen = igjax.diagnostics.path_profile(f, rule=rule)(X, 0.0)
         above.plot(seen.t, seen.score, color="0.1")
         above.set_title(name)
         below.plot(seen.t, seen.slope, color=BLUE)
@@ -108,7 +109,11 @@ def panels() -> Figure:
 def profile() -> Figure:
     """The same path, as `igjax.plots` draws it."""
     seen = igjax.diagnostics.path_profile(switches)(X, 0.0)
-    return plots.diagnostics.path_profile(seen).figure
+    figure = Figure((8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    plots.diagnostics.path_profile(seen, ax=axes)
+    return figure
 
 
 def jump() -> Figure:
@@ -144,10 +149,12 @@ def convergence() -> Figure:
     }
     rules = [rule for family in families.values() for rule in family]
     names = [name for name, family in families.items() for _ in family]
+    fine = igjax.rules.composite(igjax.rules.gauss_legendre(16), 4000)
     titles = ("smooth", "corners", "switches")
     columns = figure.subplots(1, 3, sharey=True)
     for axes, f, title in zip(columns, (gelu_net, relu_net, switches), titles, strict=True):
-        found = igjax.diagnostics.convergence(f, X, 0.0, rules=rules)
+        exact = igjax.integrated_gradients(f, rule=fine)(X, 0.0).values
+        found = igjax.diagnostics.convergence(f, X, 0.0, rules=rules, reference=exact)
         plots.diagnostics.convergence(found, names, ax=axes)
         axes.set(title=title, ylim=(1e-15, 1e3), xlim=(7, 1500))
         axes.get_legend().set_loc("lower left")

@@ -4,8 +4,9 @@ Each cell of the table of Integrated Gradients against Shapley values is compute
 the page must hold the table as it is written here.
 """
 
-import importlib.util
+import importlib
 import re
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,15 +122,42 @@ def test_the_page_holds_the_tables():
     assert prices() in page
 
 
-def test_the_reference_has_every_public_name():
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
+def script(name, monkeypatch):
+    """A module of docs/."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module(name)
+
+
+def test_the_reference_has_every_public_name(monkeypatch):
+    reference = script("reference", monkeypatch)
     documented = set(re.findall(r":: (\S+)", "\n".join(reference.pages().values())))
     assert set(PUBLIC) <= documented
     assert sorted(reference.names()) == sorted(set(reference.names()))
+
+
+BAD = {
+    "<script src='https://cdn.example/x.js'></script>": "loads https://cdn.example/x.js",
+    "<link rel='stylesheet' href='//fonts.example/f.css'>": "loads //fonts.example/f.css",
+    "<style>p { background: url(http://a.example/p.png) }</style>": "from another host",
+    "<script>import('https://cdn.example/y.js')</script>": "from another host",
+    "<img src='missing.png'>": "leads to missing.png",
+    "<a href='other.html#nowhere'>there</a>": "has no such place",
+    "<a href='#here'>here</a>": "has no such place",
+}
+
+
+def test_the_check_of_the_site_finds_what_is_wrong(tmp_path, monkeypatch):
+    check = script("check", monkeypatch)
+    (tmp_path / "objects.inv").write_bytes(b"#\n#\n#\n#\n" + zlib.compress(b""))
+    (tmp_path / "other.html").write_text("<p id='place'><a href='https://a.example'>a</a>")
+    lacking = [said for _, said in check.troubles(tmp_path)]
+    assert lacking
+    assert all(said.startswith("lacks igjax.") for said in lacking)
+    good = "<a href='other.html#place'>there</a><p>url(http://a.example)</p>"
+    for page, trouble in BAD.items():
+        (tmp_path / "page.html").write_text(good + page)
+        (found,) = {said for _, said in check.troubles(tmp_path)} - set(lacking)
+        assert trouble in found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
