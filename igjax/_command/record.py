@@ -16,7 +16,7 @@ is not finite is null.
         start, end  its place in the text, in characters (Unicode code points), from 0
         known       whether the model knows the word; if not, its value is 0
         value       its share of the score
-        error       the estimated absolute error of the value
+        error       the estimated absolute error of the value, a bound
     score           of the text
     baseline_score  of as many words that the model does not know
     sum             of the values
@@ -26,7 +26,8 @@ is not finite is null.
     status          the name of an igjax.Status
     meaning         the status in words
     converged       whether the tolerance was met, and that was verified
-    tolerance       what was asked for: error / the sum of the sizes of the values
+    tolerance       what was asked for: the errors of the numbers that embed the words,
+                    together, as a part of the sum of the sizes of their values
 """
 
 import json
@@ -47,9 +48,7 @@ EXPLAINED = (
 
 def explained(e: Explanation, line: int | None = None) -> bytes:
     """The line of a text that was explained."""
-    values, errors = [
-        _numbers(a[: len(e.words)]) for a in (e.result.values, e.result.error)
-    ]
+    values, errors = [[_number(np.float32(n)) for n in a] for a in (e.values, e.errors)]
     columns = zip(e.words, e.starts, e.unknown, values, errors, strict=True)
     status = igjax.Status(int(e.result.status))
     fields = {
@@ -103,10 +102,6 @@ def _number(a) -> float | None:
     """A number with as many digits as its dtype has; None if it is not finite."""
     number = float(str(np.asarray(a)[()]))
     return number if math.isfinite(number) else None
-
-
-def _numbers(a) -> list[float | None]:
-    return [_number(number) for number in np.asarray(a)]
 
 
 def _sum(numbers: list[float | None]) -> float | None:

@@ -28,7 +28,7 @@ class Explanation(NamedTuple):
         unknown: which of them the model does not know.
         values: of the words, of shape (T,).
         errors: of the values.
-        result: what the values came from; there may be more of them, all 0.
+        result: what the values came from, at the embeddings; padding follows, all 0.
         fixed: the same by 50 fixed steps, or None.
         tolerance: what was asked for.
         left_out: how many words stand before those that the model reads.
@@ -52,6 +52,11 @@ class Explanation(NamedTuple):
         first = self.starts[0] if self.left_out else 0
         gaps = zip([first, *ends], [*self.starts, len(self.text)], strict=True)
         return [self.text[a:b] for a, b in gaps]
+
+
+def by_word(values) -> np.ndarray:
+    """The values of words from those of their embeddings: the sum stays complete."""
+    return np.asarray(values, np.float64).sum(axis=-1)
 
 
 def terminal(e: Explanation, color: bool, width: int) -> str:
@@ -107,21 +112,21 @@ def certificate(e: Explanation) -> list[tuple[str, ...]]:
         row("converged", lambda r: "yes" if r.converged else "no"),
     ]
     if e.fixed is not None:
-        changes = np.abs(np.asarray(e.fixed.values, np.float64) - e.result.values)
+        changes = np.abs(by_word(e.fixed.values) - by_word(e.result.values))
         rows.insert(-1, ("largest difference for a word", "", f"{changes.max():.5f}"))
     return rows
 
 
 def _total(values) -> float:
-    return np.asarray(values, np.float64).sum()
+    return by_word(values).sum()
 
 
 def notes(e: Explanation) -> list[str]:
     """What to know when reading the numbers."""
-    asked = f"the errors of all words together, {e.tolerance:g} of the sum of their sizes"
+    asked = "of the sum of the sizes of all numbers that embed the words"
     told = [
         f"This result: {meaning(e.result)}.",
-        f"Tolerance: {asked}.",
+        f"Tolerance for all errors together: {e.tolerance:g} {asked}.",
         "Baseline: as many words that the model does not know.",
     ]
     unknown = sorted({w for w, hidden in zip(e.words, e.unknown, strict=True) if hidden})
