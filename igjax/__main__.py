@@ -24,8 +24,9 @@ WRITERS: dict[str, Callable[[Explanation], bytes]] = {
     "json": record.explained,
 }
 HELP = """\
-Explains how the sentiment LSTM that ships with igjax reads a text: which words speak for
-praise (blue), which for criticism (orange), and how far these numbers can be trusted."""
+Explains how the sentiment LSTM that ships with igjax reads a text: which words
+speak for praise (blue), which for criticism (orange), and how far these numbers
+can be trusted."""
 EPILOG = """\
 examples:
   python -m igjax "A wonderful film, though far too long."
@@ -35,23 +36,24 @@ examples:
   python -m igjax "Not bad at all!" --json - | python -m json.tool
   python -m igjax --lines --file reviews.txt --json reviews.jsonl
 
-The value of a word says how much of the score it accounts for, compared with a text of
-as many words that the model does not know. The values add up to the difference of both
-scores, up to the gap; the certificate shows it, the estimated error, and what 50 fixed
-steps would have said. Colors are left out where NO_COLOR is set or the output is no
-terminal; then a number follows each word.
+The value of a word says how much of the score it accounts for, compared with a
+text of as many words that the model does not know. The values add up to the
+difference of both scores, up to the gap; the certificate shows it, the estimated
+error, and what 50 fixed steps would have said. Colors are left out where NO_COLOR
+is set or the output is no terminal; then a number follows each word.
 
 Files are written where you ask for them. A PATH of - is standard output, and then
-nothing else is written there. JSON has words with places, values and errors, the scores,
-the gap, cost and status; its names are explained in igjax/_command/record.py.
+nothing else is written there. JSON has the words with places, values and errors,
+the scores, the gap, the cost and the status; what each name means is told by
+  python -m pydoc igjax._command.record
 
-Most of the time goes into compiling the model, once for each of five lengths. To keep
-the programs for the next time, set JAX_COMPILATION_CACHE_DIR=~/.cache/jax.
+Most of the time goes into compiling the model, once for each of five lengths. To
+keep the programs for the next time, set JAX_COMPILATION_CACHE_DIR=~/.cache/jax.
 
 exit status:
     0  explained, and the tolerance was met and verified
-    1  explained, but of some text the tolerance was not met: the report says why
-    2  some text could not be explained, or some file not written; wrong arguments
+    1  explained, but for some text the tolerance was not met: it is said why
+    2  wrong arguments, a text that cannot be explained, a file not written
   130  interrupted"""
 
 
@@ -152,11 +154,11 @@ def _one_text(options: argparse.Namespace) -> int:
     streams.status("explaining: some 15 seconds, most of it for compiling ...")
     e = explainer(options.tolerance, compare=compare)(text)
     if _for_people(options):
-        streams.say(_report.terminal(e, streams.in_color(), streams.width()))
+        streams.say(_report.terminal(e, streams.in_color(), streams.width()) + "\n")
     for kind, path in outputs.items():
         streams.write(path, WRITERS[kind](e))
         if _for_people(options):
-            streams.say(f"\n  wrote {visible(str(path))}")
+            streams.say(f"  wrote {visible(str(path))}")
     return _judged(e, "explained")
 
 

@@ -327,7 +327,7 @@ def test_each_line_that_is_not_blank_has_an_object(quick, tmp_path, capsys):
     assert told[1]["words"] is told[1]["score"] is told[1]["converged"] is None
     out, err = capsys.readouterr()
     assert err == "python -m igjax: line 4: the model knows none of the words\n"
-    assert "Line 1: score +" in out
+    assert "Line 1: praise, score +" in out
     assert "Explained 2 of 3 texts, 2 to the tolerance." in out
 
 
@@ -374,7 +374,7 @@ def test_the_tolerance_is_that_of_the_explainer(quick, capsys):
     assert cli.main(["some text", "--tolerance", "5e-2", "--json", "-"]) == 0
     assert loaded(capsys.readouterr().out)["tolerance"] == 0.05
     assert cli.main(["some text", "--tolerance", "5e-2"]) == 0
-    assert "Tolerance for all errors together: 0.05 of" in capsys.readouterr().out
+    assert "Tolerance: 0.05, errors to sizes" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_ends_with_status_130_and_no_traceback(quick, monkeypatch):
@@ -569,13 +569,14 @@ def test_wrong_arguments_end_with_status_2_and_usage(capsys, arguments):
     assert "usage: python -m igjax" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys):
+def test_help_teaches(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     told = capsys.readouterr().out
     for part in ("examples:", "NO_COLOR", "exit status", "JSON Lines", *OPTIONS):
         assert part in told
-    assert max(map(len, told.splitlines())) < 92
+    assert max(map(len, told.splitlines())) <= 82
 
 
 WITHOUT = """

@@ -74,7 +74,8 @@ def terminal(e: Explanation, color: bool, width: int) -> str:
 
 def brief(e: Explanation, line: int, color: bool, width: int) -> str:
     """The explanation as one of many: the number of its line, the score, the words."""
-    told = [f"Line {line}: score {float(e.result.score):+.3f}"]
+    score = float(e.result.score)
+    told = [f"Line {line}: {SIDES[score > 0]}, score {score:+.3f}"]
     if not e.result.converged:
         told.append(meaning(e.result))
     return f"{'; '.join(told)}\n{textwrap.indent(_words(e, color, width), '  ')}"
@@ -123,10 +124,9 @@ def _total(values) -> float:
 
 def notes(e: Explanation) -> list[str]:
     """What to know when reading the numbers."""
-    asked = "of the sum of the sizes of all numbers that embed the words"
     told = [
         f"This result: {meaning(e.result)}.",
-        f"Tolerance for all errors together: {e.tolerance:g} {asked}.",
+        f"Tolerance: {e.tolerance:g}, errors to sizes, summed over the embeddings.",
         "Baseline: as many words that the model does not know.",
     ]
     unknown = sorted({w for w, hidden in zip(e.words, e.unknown, strict=True) if hidden})
