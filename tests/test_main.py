@@ -240,6 +240,17 @@ def test_narrow_terminals_are_served(quick, monkeypatch, capsys):
     assert "wonderful" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(quick, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert cli.main(["some text"]) == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", terminal.shown())
+    assert max(map(len, shown.splitlines())) <= width
+
+
 # JSON, for programs.
 
 

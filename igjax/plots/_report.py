@@ -65,8 +65,8 @@ def terminal(e: Explanation, color: bool, width: int) -> str:
         _words(e, color, width),
         _listing.legend(_scale.limit(e.values), SIDES, color),
         _verdict(e),
-        _listing.largest(e.words, e.values, e.errors, LISTED, color),
-        _listing.aligned(certificate(e)),
+        _listing.largest(e.words, e.values, e.errors, LISTED, color, width - 4),
+        _listing.aligned(certificate(e), width - 4),
         "\n".join(line for note in notes(e) for line in textwrap.wrap(note, width - 4)),
     ]
     return "\n\n".join(textwrap.indent(part, "  ") for part in parts)
