@@ -68,6 +68,23 @@ def test_what_a_command_names_is_there(command):
         check_script(*arguments)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make nothing",
+        "pip install igjax[nothing]",
+        "pip install -r benchmarks/nothing.txt",
+        "python -m igjax.nothing",
+        "python -m igjax --nothing TEXT",
+        "python benchmarks/nothing.py",
+        "python benchmarks/bench_parity.py --nothing",
+    ],
+)
+def test_what_is_not_there_is_found_out(command):
+    with pytest.raises((AssertionError, FileNotFoundError, SystemExit)):
+        test_what_a_command_names_is_there(shlex.split(command))
+
+
 def check_pip(arguments):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
     for name, extras in re.findall(r"([\w-]+)\[([\w,]+)\]", " ".join(arguments)):

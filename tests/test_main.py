@@ -385,7 +385,7 @@ def test_the_tolerance_is_that_of_the_explainer(quick, capsys):
     assert cli.main(["some text", "--tolerance", "5e-2", "--json", "-"]) == 0
     assert loaded(capsys.readouterr().out)["tolerance"] == 0.05
     assert cli.main(["some text", "--tolerance", "5e-2"]) == 0
-    assert "Tolerance: 0.05, errors to sizes" in capsys.readouterr().out
+    assert "Tolerance: 0.05, all errors over all sizes" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_ends_with_status_130_and_no_traceback(quick, monkeypatch):
@@ -513,6 +513,14 @@ def test_texts_without_known_words_are_refused(capsys, text, said):
 
 def test_bytes_of_the_command_line_that_are_no_text_are_refused(capsys):
     assert "the text is no UTF-8 text" in refused(capsys, ["na\udcefve film"])
+
+
+def test_text_that_the_locale_cannot_read_is_read_as_utf_8(quick, monkeypatch):
+    monkeypatch.setattr(
+        os, "fsencode", lambda text: text.encode("ascii", "surrogateescape")
+    )
+    assert cli.main(["na\udcc3\udcafve film"]) == 0
+    assert quick == ["na\u00efve film"]
 
 
 def test_empty_standard_input_is_refused(capsys, monkeypatch):

@@ -3,6 +3,7 @@
 Whatever cannot be explained is refused with a message that says what to do about it.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +33,14 @@ def read(words: Sequence[str], file: Path | None, largest: int) -> str:
 
 
 def _argument(text: str) -> str:
-    # Bytes that are no UTF-8 come as halves of surrogate pairs, which no file can hold.
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise Refusal("the text is no UTF-8 text. Save it in a file as UTF-8: --file PATH")
-    return text
+    # What the locale cannot read comes as halves of surrogate pairs: the bytes themselves.
+    if not any("\ud800" <= c <= "\udfff" for c in text):
+        return text
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        told = "the text is no UTF-8 text. Save it in a file as UTF-8: --file PATH"
+        raise Refusal(told) from None
 
 
 def _bytes(file: Path | None, most: int) -> bytes:

@@ -126,7 +126,7 @@ def notes(e: Explanation) -> list[str]:
     """What to know when reading the numbers."""
     told = [
         f"This result: {meaning(e.result)}.",
-        f"Tolerance: {e.tolerance:g}, errors to sizes, summed over the embeddings.",
+        f"Tolerance: {e.tolerance:g}, all errors over all sizes, at the embeddings.",
         "Baseline: as many words that the model does not know.",
     ]
     unknown = sorted({w for w, hidden in zip(e.words, e.unknown, strict=True) if hidden})
