@@ -1,53 +1,64 @@
-"""`python -m igjax`: why does the shipped sentiment LSTM read a sentence as it does?
+"""`python -m igjax`: why does the shipped sentiment LSTM read a text as it does?
 
-The main job from end to end: embed, attribute, certify, draw. It is also the shortest
-complete example of explaining a text model, so the parts are in the order of use.
+The main job from end to end, for people (terminal, page, picture) and for programs
+(JSON). How a text model is explained is in `_command/explaining.py`, in the order of use.
 """
 
 import argparse
-import contextlib
 import importlib
-import os
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
 
-import jax
-import jax.numpy as jnp
-
-import igjax
+from igjax._command import record, streams
+from igjax._command.explaining import explainer
+from igjax._command.texts import LARGEST_LINES, LARGEST_TEXT, Refusal, lines, read
 from igjax.plots import _report
+from igjax.plots._report import Explanation
 from igjax.plots._sentence import visible
 
-LAST_WORDS = 256  # the model was trained on no more
-LARGEST_TEXT = 10_000_000  # bytes
+EXPLAINED, NOT_MET, REFUSED, INTERRUPTED = 0, 1, 2, 130
+WRITERS: dict[str, Callable[[Explanation], bytes]] = {
+    "html": _report.page,
+    "png": _report.picture,
+    "json": record.explained,
+}
 HELP = """\
-Explains how the sentiment LSTM that ships with igjax reads a text: which words speak for
-praise (blue), which for criticism (orange), and how far these numbers can be trusted."""
+Explains how the sentiment LSTM that ships with igjax reads a text: which words
+speak for praise (blue), which for criticism (orange), and how far these numbers
+can be trusted."""
 EPILOG = """\
 examples:
   python -m igjax "A wonderful film, though far too long."
   python -m igjax --file review.txt --html review.html --png review.png
   echo "Not bad at all!" | python -m igjax -
   python -m igjax -- "-5 stars, boring"
+  python -m igjax "Not bad at all!" --json - | python -m json.tool
+  python -m igjax --lines --file reviews.txt --json reviews.jsonl
 
-The value of a word says how much of the score it accounts for, compared with a text of
-as many words that the model does not know. The values add up to the difference of both
-scores, up to the gap; the certificate shows it, the estimated error, and what 50 fixed
-steps would have said. Colors are left out where NO_COLOR is set or the output is no
-terminal; then a number follows each word.
+The value of a word says how much of the score it accounts for, compared with a
+text of as many words that the model does not know. The values add up to the
+difference of both scores, up to the gap; the certificate shows it, the estimated
+error, and what 50 fixed steps would have said. Colors are left out where NO_COLOR
+is set or the output is no terminal; then a number follows each word.
 
-exit status: 0 if the text was explained, 2 if it could not be."""
+Files are written where you ask for them. A PATH of - is standard output, and then
+nothing else is written there. JSON has the words with places, values and errors,
+the scores, the gap, the cost and the status; what each name means is told by
+  python -m pydoc igjax._command.record
 
+Most of the time goes into compiling the model, once for each of five lengths. To
+keep the programs for the next time, set JAX_COMPILATION_CACHE_DIR=~/.cache/jax.
 
-class Refusal(Exception):
-    """Something that the user has to change; its message says what."""
+exit status:
+    0  explained, and the tolerance was met and verified
+    1  explained, but for some text the tolerance was not met: it is said why
+    2  wrong arguments, a text that cannot be explained, a file not written
+  130  interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Explains a text: prints the words, writes a page and a picture.
+    """Explains a text, for a person to read, and in files that were asked for.
 
     Use it as `python -m igjax TEXT`; `--help` tells the rest.
 
@@ -55,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments. Default: those of the command line.
 
     Returns:
-        The exit status: 0, or 2 if the text could not be explained.
+        The exit status: 0, or 1 if the tolerance was not met, 2 if the text could not be
+        explained, 130 if the user interrupted it.
 
     Example:
         >>> main([""])
@@ -63,19 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _options(argv)
     try:
-        _check_extras()
-        explanation = explain(_text(options))
-        _say(_report.terminal(explanation, _in_color(), _width()) + "\n")
-        for path, content in (
-            (options.html, _report.page(explanation)),
-            (options.png, _report.picture(explanation)),
-        ):
-            _write(path, content)
-            _say(f"  wrote {visible(str(path))}")
+        _check_extras(options)
+        return (_each_line if options.lines else _one_text)(options)
     except Refusal as refusal:
-        print(f"python -m igjax: {visible(str(refusal))}", file=sys.stderr)
-        return 2
-    return 0
+        streams.complain(str(refusal))
+        return REFUSED
+    except KeyboardInterrupt:
+        streams.status()
+        return INTERRUPTED
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -85,24 +92,53 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "text", nargs="*", metavar="TEXT", help="the text, or - to read standard input"
+    add = parser.add_argument
+    add("text", nargs="*", metavar="TEXT", help="the text, or - to read standard input")
+    add("--file", type=Path, metavar="PATH", help="read the text from here")
+    add("--lines", action="store_true", help="explain each line by itself; no page, no PNG")
+    add("--html", type=Path, metavar="PATH", help="write a page here")
+    add("--png", type=Path, metavar="PATH", help="write a picture here")
+    add(
+        "--json",
+        type=Path,
+        metavar="PATH",
+        help="write the numbers here; with --lines, an object on each line (JSON Lines)",
     )
-    parser.add_argument("--file", type=Path, metavar="PATH", help="read the text from here")
-    for kind in ("html", "png"):
-        default = Path(f"igjax_explanation.{kind}")
-        told = f"write the {kind.upper()} file here (default: {default})"
-        parser.add_argument(
-            f"--{kind}", type=Path, metavar="PATH", default=default, help=told
-        )
+    add(
+        "--tolerance",
+        type=_tolerance,
+        default=1e-2,
+        metavar="T",
+        help="errors to allow, all together, as a part of the sum of the sizes of all "
+        "values (at the embeddings): above 0, below 1 (default: 0.01)",
+    )
     options = parser.parse_args(argv)
     if bool(options.text) == bool(options.file):
         parser.error("give either a TEXT (- for standard input) or --file PATH")
+    if options.lines and (options.html or options.png):
+        parser.error("--html and --png show one text: leave out --lines, or use --json")
+    if list(_outputs(options).values()).count(streams.STANDARD_OUTPUT) > 1:
+        parser.error("only one of --html, --png and --json can go to standard output (-)")
     return options
 
 
-def _check_extras() -> None:
-    for name in ("flax", "optax", "matplotlib"):
+def _tolerance(text: str) -> float:
+    try:
+        tolerance = float(text)
+    except ValueError:
+        tolerance = 0.0
+    if not 0 < tolerance < 1:
+        told = f"must be a number above 0 and below 1, such as 0.01, got {visible(text)}"
+        raise argparse.ArgumentTypeError(told)
+    return tolerance
+
+
+def _outputs(options: argparse.Namespace) -> dict[str, Path]:
+    return {kind: path for kind in WRITERS if (path := getattr(options, kind))}
+
+
+def _check_extras(options: argparse.Namespace) -> None:
+    for name in ("flax", "optax", "matplotlib")[: 3 if options.png else 2]:
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -112,103 +148,60 @@ def _check_extras() -> None:
             ) from error
 
 
-def _text(options: argparse.Namespace) -> str:
-    if not options.file and options.text != ["-"]:
-        return " ".join(options.text)
-    source = options.file or "standard input"
+def _one_text(options: argparse.Namespace) -> int:
+    text, outputs = read(options.text, options.file, LARGEST_TEXT), _outputs(options)
+    compare = _for_people(options) or "html" in outputs
+    streams.status("explaining: some 15 seconds, most of it for compiling ...")
+    e = explainer(options.tolerance, compare=compare)(text)
+    if _for_people(options):
+        streams.say(_report.terminal(e, streams.in_color(), streams.width()) + "\n")
+    for kind, path in outputs.items():
+        streams.write(path, WRITERS[kind](e))
+        if _for_people(options):
+            streams.say(f"  wrote {visible(str(path))}")
+    return _judged(e, "explained")
+
+
+def _each_line(options: argparse.Namespace) -> int:
+    texts = lines(read(options.text, options.file, LARGEST_LINES))
+    explain = explainer(options.tolerance, compare=False)
+    found = []
+    with streams.sink(options.json) as put:
+        for line, text in texts:
+            streams.status(f"explaining text {len(found) + 1} of {len(texts)} ...")
+            status, row, report = _line(explain, line, text)
+            found.append(status)
+            heard = put(row)
+            if report and _for_people(options):
+                heard = streams.say(report) or options.json
+            if not heard:
+                break
+    if _for_people(options):
+        count = f"{len(found) - found.count(REFUSED)} of {len(texts)} texts"
+        streams.say(f"Explained {count}, {found.count(EXPLAINED)} to the tolerance.")
+    return max(found)
+
+
+def _line(explain, line: int, text: str) -> tuple[int, bytes, str]:
+    """The status of a line, its record, and the report for people."""
     try:
-        raw = _bytes(options.file)
-        if len(raw) > LARGEST_TEXT:
-            raise Refusal(f"{source} is larger than {LARGEST_TEXT // 10**6} MB.")
-        if b"\0" in raw:
-            raise Refusal(f"{source} is no text: it holds a zero byte.")
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Refusal(
-            f"{source} is no UTF-8 text: byte {error.start} is "
-            f"0x{error.object[error.start]:02x}. Save it as UTF-8."
-        ) from error
-    except OSError as error:
-        raise Refusal(f"cannot read {source}: {error.strerror}.") from error
+        e = explain(text)
+    except Refusal as refusal:
+        streams.complain(f"line {line}: {refusal}")
+        return REFUSED, record.refused(text, str(refusal), line), ""
+    report = _report.brief(e, line, streams.in_color(), streams.width())
+    return _judged(e, f"line {line}: explained"), record.explained(e, line), report + "\n"
 
 
-def _bytes(file: Path | None) -> bytes:
-    if file is None:
-        return sys.stdin.buffer.read(LARGEST_TEXT + 1)
-    with file.open("rb") as stream:
-        return stream.read(LARGEST_TEXT + 1)
+def _judged(e: Explanation, told: str) -> int:
+    if e.result.converged:
+        return EXPLAINED
+    streams.complain(f"{told}, but {_report.meaning(e.result)}.")
+    return NOT_MET
 
 
-def explain(text: str) -> _report.Explanation:
-    """Attributes the score of a text to its words, at their embeddings."""
-    from igjax.models import sentiment
-
-    model, params, vocabulary = sentiment.load()
-    tokens = sentiment.tokenize(text, vocabulary)
-    _check_words(text, [token.id != sentiment.UNKNOWN for token in tokens])
-    left_out = max(len(tokens) - LAST_WORDS, 0)
-    tokens = tokens[left_out:]
-    ids = jnp.array([token.id for token in tokens], jnp.int32)
-
-    logit = lambda ids, params: cast(jax.Array, model.apply(params, ids))[..., 0]
-    embed, f = igjax.from_embedding(logit)
-    x = embed(ids, params)
-    baseline = embed(jnp.full_like(ids, sentiment.UNKNOWN), params)
-    result = igjax.integrated_gradients(f)(x, baseline, ids, params)
-    steps = igjax.rules.gauss_legendre(50)
-    fixed = igjax.integrated_gradients(f, rule=steps)(x, baseline, ids, params)
-
-    start = tokens[0].start if left_out else 0
-    ends = [start, *(token.end for token in tokens)]
-    starts = [*(token.start for token in tokens), len(text)]
-    return _report.Explanation(
-        words=[token.text for token in tokens],
-        between=[text[a:b] for a, b in zip(ends, starts, strict=True)],
-        unknown=[token.id == sentiment.UNKNOWN for token in tokens],
-        values=_report.by_word(result.values),
-        errors=_report.by_word(result.error),
-        result=result,
-        fixed=fixed,
-        left_out=left_out,
-    )
-
-
-def _check_words(text: str, known: list[bool]) -> None:
-    if not text.strip():
-        raise Refusal('the text is empty. Try: python -m igjax "A wonderful film!"')
-    if not known:
-        raise Refusal("the text has no words.")
-    if not any(known[-LAST_WORDS:]):
-        raise Refusal(
-            "the model knows none of the words, so there is nothing to explain. It was "
-            "trained on film reviews in English."
-        )
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise Refusal(f"cannot write {path}: {error.strerror}.") from error
-
-
-def _in_color() -> bool:
-    silent = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not silent
-
-
-def _width() -> int:
-    return min(max(shutil.get_terminal_size().columns, 24), 100)
-
-
-def _say(text: str) -> None:
-    coding = sys.stdout.encoding or "utf-8"
-    if not coding.lower().startswith("utf"):
-        text = text.replace("±", "+-").replace("█", "#")
-    # A reader such as head may have closed the pipe: the files are written all the same.
-    with contextlib.suppress(BrokenPipeError):
-        print(text.encode(coding, "backslashreplace").decode(coding), flush=True)
+def _for_people(options: argparse.Namespace) -> bool:
+    return streams.STANDARD_OUTPUT not in _outputs(options).values()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Every message names the function, the leaf, what must hold, what was got, what to do.
 """
 
+import json
 import sys
 
 import jax
@@ -19,13 +20,7 @@ def inputs(caller: str, x, baseline) -> None:
         ValueError: if the baseline does not have the structure and shapes of x, or a
             size of x is symbolic.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
-    if not leaves:
-        raise ValueError(f"{caller}: x must hold at least one array, got {x!r}.")
-    for path, leaf in leaves:
-        name = "x" + jax.tree_util.keystr(path)
-        _floating(caller, name, leaf)
-        _sized(caller, name, np.shape(leaf))
+    leaves, structure = arrays(caller, "x", x)
     baselines, found = jax.tree.flatten(baseline)
     if found != structure:
         raise ValueError(
@@ -35,6 +30,23 @@ def inputs(caller: str, x, baseline) -> None:
         )
     for (path, leaf), b in zip(leaves, baselines, strict=True):
         _fit(caller, jax.tree_util.keystr(path), leaf, b)
+
+
+def arrays(caller: str, name: str, x):
+    """Checks that x holds floating arrays; returns its leaves with paths, and structure.
+
+    Raises:
+        TypeError: if a leaf is no floating or complex array.
+        ValueError: if there is none, or a size is symbolic.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
+    if not leaves:
+        raise ValueError(f"{caller}: {name} must hold at least one array, got {x!r}.")
+    for path, leaf in leaves:
+        place = name + jax.tree_util.keystr(path)
+        _floating(caller, place, leaf)
+        _sized(caller, place, np.shape(leaf))
+    return leaves, structure
 
 
 def _floating(caller: str, name: str, leaf) -> None:
@@ -168,7 +180,7 @@ def count(caller: str, name: str, number, least: int = 1, advice: str = "") -> N
         )
 
 
-def real(caller: str, x) -> None:
+def real(caller: str, x, name: str = "x") -> None:
     """Checks that x has no complex leaf.
 
     Raises:
@@ -177,7 +189,7 @@ def real(caller: str, x) -> None:
     leaves = jax.tree.leaves(x)
     if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in leaves):
         raise TypeError(
-            f"{caller}: x must be real, got {[str(a.dtype) for a in leaves]}. "
+            f"{caller}: {name} must be real, got {[str(a.dtype) for a in leaves]}. "
             "Pass its real and imaginary parts."
         )
 
@@ -280,6 +292,21 @@ def function(caller: str, name: str, given) -> None:
     """
     if not callable(given):
         raise TypeError(f"{caller}: {name} must be callable, got {given!r}.")
+
+
+def notes(caller: str, given: dict) -> None:
+    """Checks that notes can be written into a file.
+
+    Raises:
+        TypeError: if JSON cannot hold them.
+    """
+    try:
+        json.dumps(given)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{caller}: notes must be what JSON can hold, got {given!r}: {error}. "
+            "Pass Python's numbers, strings and lists."
+        ) from None
 
 
 def draws(caller: str, draws, least: int, group: int) -> None:

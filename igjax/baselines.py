@@ -328,7 +328,9 @@ def learned(loss, start, *args, steps: int = 300, optimizer=None) -> Learned:
 
     Raises:
         ImportError: if optax is not installed.
-        ValueError: if steps is less than 1.
+        TypeError: if the loss is no function or returns no real number, or a leaf of
+            start is no real floating array.
+        ValueError: if steps is less than 1, or the loss returns no scalar.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -348,10 +350,13 @@ def learned(loss, start, *args, steps: int = 300, optimizer=None) -> Learned:
         raise ImportError(
             'baselines.learned needs optax. Install it: pip install "igjax[models]"'
         ) from error
-    if steps < 1:
-        raise ValueError(f"baselines.learned: steps must be at least 1, got {steps}.")
-    optimizer = optax.adam(0.05) if optimizer is None else optimizer
+    _checks.function("baselines.learned", "loss", loss)
+    _checks.count("baselines.learned", "steps", steps)
+    _checks.arrays("baselines.learned", "start", start)
     start = strong(start)
+    _checks.real("baselines.learned", start, "start")
+    kind = _loss_dtype(jax.eval_shape(loss, start, *args))
+    optimizer = optax.adam(0.05) if optimizer is None else optimizer
 
     def step(carry, _):
         point, state, best, least = carry
@@ -362,10 +367,22 @@ def learned(loss, start, *args, steps: int = 300, optimizer=None) -> Learned:
         moved = optax.apply_updates(point, updates)
         return (moved, state, best, jnp.where(better, value, least)), value
 
-    kind = jax.eval_shape(loss, start, *args).dtype
     carry = start, optimizer.init(start), start, jnp.asarray(jnp.inf, kind)
     (_, _, best, least), losses = jax.lax.scan(step, carry, length=steps + 1)
     return Learned(best, *widen((least, losses)))
+
+
+def _loss_dtype(output):
+    dtype = getattr(output, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        got = dtype or type(output).__name__
+        raise TypeError(f"baselines.learned: loss must return one real number, got {got}.")
+    if output.shape:
+        raise ValueError(
+            "baselines.learned: loss must return a scalar, shape (), got "
+            f"{dtype}{list(output.shape)}. Take its mean or its sum."
+        )
+    return dtype
 
 
 def surprise(g) -> Callable:
@@ -390,6 +407,7 @@ def surprise(g) -> Callable:
         >>> float(igjax.baselines.surprise(lambda x: x)(jnp.zeros(3)))
         0.0
     """
+    _checks.function("baselines.surprise", "g", g)
 
     def loss(x, *args):
         logits = g(x, *args)
@@ -449,6 +467,7 @@ def compare(attribute, x, baselines, *args) -> Comparison:
         A `Comparison`, in the order of the baselines.
 
     Raises:
+        TypeError: if attribute is no function, and as the attribution.
         ValueError: if baselines is no list or tuple, or empty, and as the attribution.
 
     Example:
@@ -460,6 +479,7 @@ def compare(attribute, x, baselines, *args) -> Comparison:
         >>> found.keeps_sign, found.keeps_rank
         (Array([False, False], dtype=bool), Array([ True,  True], dtype=bool))
     """
+    _checks.function("baselines.compare", "attribute", attribute)
     if not isinstance(baselines, list | tuple) or not baselines:
         raise ValueError(
             "baselines.compare: baselines must be a list of baselines, each like x, got "

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from igjax import _checks
+
 __all__ = ["Embedded", "contrast", "from_embedding", "select", "single"]
 
 
@@ -36,6 +38,7 @@ def single(g) -> Callable:
         >>> igjax.single(lambda batch: batch.sum(axis=1))(jnp.ones(3))
         Array(3., dtype=float32)
     """
+    _checks.function("single", "g", g)
 
     def f(x, *args):
         output = g(jax.tree.map(lambda a: jnp.asarray(a)[None], x), *args)
@@ -80,6 +83,7 @@ def select(g) -> Callable:
         >>> attribute(jnp.array([1.0, 3.0]), 0.0, 1).values.round(5)
         Array([0., 6.], dtype=float32)
     """
+    _checks.function("select", "g", g)
     choose, check = _chosen("select", g)
 
     def f(x, label, *args):
@@ -119,6 +123,7 @@ def contrast(g) -> Callable:
         >>> attribute(jnp.array([1.0, 3.0]), 0.0, 1, 0).values.round(5)
         Array([-2.,  6.], dtype=float32)
     """
+    _checks.function("contrast", "g", g)
     choose, check = _chosen("contrast", g)
 
     def f(x, label, other, *args):
@@ -228,6 +233,7 @@ def from_embedding(g, name: str | None = None) -> Embedded:
         >>> attribute(x, jnp.zeros_like(x), tokens, params).values.sum(-1).shape
         (3,)
     """
+    _checks.function("from_embedding", "g", g)
 
     def embed(tokens, *args):
         def found(call, shape):

@@ -246,6 +246,7 @@ def path_profile(f, *, rule=None, path=paths.straight, points: int = 200):
         >>> bool(abs(seen.t[seen.slope.argmax()] - 0.25) < 1e-3)  # it switches at 1/4
         True
     """
+    _checks.function("path_profile", "f", f)
     _check_points(points)
     rule = adaptive() if rule is None else rule
     recipe = _Profiler(points)
@@ -402,6 +403,7 @@ def convergence(f, x, baseline, *args, rules, reference=None, path=paths.straigh
         >>> igjax.Status(found.reference_status).name
         'TOLERANCE_MET'
     """
+    _checks.function("convergence", "f", f)
     tried = _sequence(rules)
     run = lambda rule: _compiled.attribution(
         "convergence", integrated.integrate, f, path, rule, None, scalar=True

@@ -72,6 +72,8 @@ def grouped(
         >>> result.values.round(3), bool(result.converged)
         (Array([18.,  9.], dtype=float32), True)
     """
+    _checks.function("grouped", "f", f)
+    _checks.function("grouped", "method", method)
     _check_count("grouped", count)
     validate = getattr(f, "validate", None)
 
@@ -91,7 +93,8 @@ def grouped(
 
     def attribute_groups(x, baseline, groups, /, *args):
         _checks.inputs("grouped", x, baseline)
-        x, groups = strong(x), _labels("grouped", groups, x, (), count)
+        x = strong(x)
+        groups = _labels("grouped", groups, x, (), count)
         if validate is not None:
             validate(x, *args)
         scales = jnp.ones(count, parameter_dtype(x))

@@ -108,6 +108,7 @@ def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
         >>> row(jnp.array([2.0, 4.0]), jnp.zeros(2), jnp.array([0.0, 1.0])).values.round(3)
         Array([ 2., 18.], dtype=float32)
     """
+    _checks.function("integrated_hessian_product", "f", f)
     caller = "integrated_hessian_product"
     rule = _log_rule(caller, nodes)
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from igjax import _checks
 from igjax.attribution import Attribution
 from igjax.storage import load, save
 
@@ -64,8 +65,8 @@ def attribute_batches(
         ValueError: if the directory holds results of another job or other batches, a
             damaged file, or more files than there are batches; if a note has the name
             of something that igjax records.
-        TypeError: if a batch is no tuple, `attribute` returns no `Attribution`, or a note
-            is nothing that JSON can hold.
+        TypeError: if `attribute` is no function or returns no `Attribution`, a batch is no
+            tuple, or a note is nothing that JSON can hold.
         RuntimeError: if another process works in the directory.
         OSError: if a file cannot be written. Results that are there stay.
 
@@ -85,13 +86,8 @@ def attribute_batches(
         raise ValueError(
             f"attribute_batches: notes must not be called {taken}: igjax uses these names."
         )
-    try:
-        json.dumps(notes)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"attribute_batches: notes must be what JSON can hold, got {notes!r}: {error}. "
-            "Pass Python's numbers, strings and lists."
-        ) from None
+    _checks.function("attribute_batches", "attribute", attribute)
+    _checks.notes("attribute_batches", notes)
     directory = Path(directory)
     with _explained(f"{directory} must be a directory that can be written to"):
         directory.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
-from igjax import _compiled, _cut, paths, rules
+from igjax import _checks, _compiled, _cut, paths, rules
 from igjax._compiled import Operands
 from igjax._tree import cast_like, strong, total, varying, widen
 from igjax.attribution import Attribution, Status
@@ -98,7 +98,7 @@ def cut(f, layer: str) -> Cut:
         `Cut(trunk, head)`.
 
     Raises:
-        TypeError: if layer is no string.
+        TypeError: if f is no function, or layer no string.
         ValueError: while tracing, if f has no value of that name outside loops, branches
             and custom derivatives; the message lists the names there are.
 
@@ -112,6 +112,7 @@ def cut(f, layer: str) -> Cut:
         >>> unit(jnp.array([2.0, 3.0]), 0.0).values.round(4)
         Array([3., 3.], dtype=float32)
     """
+    _checks.function("cut", "f", f)
     _check_name("cut", layer)
 
     def trunk(x, *args):
@@ -138,6 +139,9 @@ def layer_names(f) -> Callable:
         `look(x, *args) -> tuple of names`, in the order in which they are computed.
         Names inside loops, branches and custom derivatives are left out.
 
+    Raises:
+        TypeError: if f is no function.
+
     Example:
         >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
         >>> model = nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(1)])
@@ -146,6 +150,7 @@ def layer_names(f) -> Callable:
         >>> igjax.layer_names(f)(jnp.ones(2), params)
         ('layers_0', 'layers_2')
     """
+    _checks.function("layer_names", "f", f)
 
     def look(x, *args):
         with _cut.tagging():

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from igjax import _checks
 from igjax._tree import cast_like, strong
 
 __all__ = ["blur", "latent", "polyline", "pushforward", "staircase", "straight"]
@@ -152,6 +153,7 @@ def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
         The path.
 
     Raises:
+        TypeError: if the axes are no tuple of integers.
         ValueError: if max_sigma is not positive, or while tracing, if a leaf has no such
             axes.
 
@@ -168,6 +170,10 @@ def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
     """
     if not max_sigma > 0:
         raise ValueError(f"paths.blur: max_sigma must be positive, got {max_sigma}.")
+    if not isinstance(axes, tuple | list) or not all(map(_checks.is_whole, axes)):
+        raise TypeError(
+            f"paths.blur: axes must be a tuple of integers, got {axes!r}. One axis is (0,)."
+        )
 
     def path(x, baseline, t):
         del baseline
@@ -225,6 +231,7 @@ def pushforward(g, path=straight) -> Callable:
         >>> path(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 0.5).round(3)
         Array([0.707, 0.707], dtype=float32)
     """
+    _checks.function("paths.pushforward", "g", g)
     return lambda x, baseline, t: g(path(x, baseline, t))
 
 
@@ -255,6 +262,8 @@ def latent(encode, decode, path=straight) -> Callable:
     References:
         Jha et al., "Enhanced Integrated Gradients", Genome Biology 2020.
     """
+    _checks.function("paths.latent", "encode", encode)
+    _checks.function("paths.latent", "decode", decode)
 
     def latent_path(x, baseline, t):
         ends = encode(x), encode(baseline)

@@ -502,7 +502,8 @@ def split(rule: Rule, axis_name: str) -> Rule:
         The rule. Its results are those of the given one to rounding, on every device.
 
     Raises:
-        TypeError: if the rule is adaptive: its nodes are not known beforehand.
+        TypeError: if the rule is adaptive, its nodes not known beforehand, or the name
+            is no string.
         ValueError: where it is used, if the axis is not bound.
 
     Example:
@@ -517,6 +518,10 @@ def split(rule: Rule, axis_name: str) -> Rule:
         raise TypeError(
             f"rules.split: rule must be a fixed rule, a rules.Rule, got {rule!r}. An "
             "adaptive rule is spread over devices with the batch: igjax.sharded."
+        )
+    if not isinstance(axis_name, str):
+        raise TypeError(
+            f"rules.split: axis_name must be the name of a mesh axis, got {axis_name!r}."
         )
     return dataclasses.replace(rule, axis_name=axis_name)
 

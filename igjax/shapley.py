@@ -64,6 +64,7 @@ def shapley_shubik(f, *, orders: int = 128, chunk_size=None):
         Mitchell, Cooper, Frank, Holmes, "Sampling Permutations for Shapley Value
         Estimation", JMLR 2022.
     """
+    _checks.function("shapley_shubik", "f", f)
     _checks.count("shapley_shubik", "orders", orders, 2)
     pairs = (orders + 1) // 2
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from igjax import _checks
 from igjax.attribution import Attribution
 
 __all__ = ["Saved", "load", "save"]
@@ -79,6 +80,7 @@ def save(file, result: Attribution, *, rule=None, **notes) -> None:
     }
     if taken := sorted(own.keys() & notes):
         raise ValueError(f"save: notes must not be called {taken}: igjax records them.")
+    _checks.notes("save", notes)
     about = own | notes
     header = json.dumps({"format": FORMAT, "fields": fields, "about": about})
     named = {f"array_{i}": a for i, a in enumerate(arrays)}

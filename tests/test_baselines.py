@@ -260,7 +260,9 @@ def test_without_optax_the_error_names_the_command(monkeypatch):
 
 
 def test_no_steps_are_refused():
-    with pytest.raises(ValueError, match="learned: steps must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="learned: steps must be an integer of at least 1, got 0"
+    ):
         baselines.learned(jnp.sum, np.ones(3), steps=0)
 
 

@@ -3,6 +3,7 @@
 Each message names the function, the leaf, what must hold, what was got, what to do.
 """
 
+import inspect
 import re
 from typing import Any
 
@@ -439,3 +440,106 @@ def test_an_adaptive_rule_that_cannot_be_is_refused_when_it_is_made(make, error,
 def test_a_function_without_outputs_is_refused():
     with pytest.raises(ValueError, match="at least one number"):
         igjax.integrated_jacobian(lambda x: x[:0])(jnp.ones(3), 0.0)
+
+
+# What is refused at once, before anything is traced.
+
+
+FUNCTIONS = ("f", "g", "attribute", "loss", "encode")
+OTHERS = {"layer": "y", "batches": [], "rules": []}
+
+
+def first_is_a_function():
+    """All public functions whose first argument is one, with the name of the argument."""
+    modules = ("baselines", "diagnostics", "paths")
+    places = [("", igjax), *((f"{name}.", getattr(igjax, name)) for name in modules)]
+    for prefix, module in places:
+        for name in module.__all__ if prefix else dir(igjax):
+            made = getattr(module, name)
+            if inspect.isfunction(made) and not name.startswith("_"):
+                parameters = inspect.signature(made).parameters
+                if (first := next(iter(parameters))) in FUNCTIONS:
+                    yield pytest.param(made, first, id=prefix + name)
+
+
+@pytest.mark.parametrize(("make", "name"), list(first_is_a_function()))
+def test_what_must_be_a_function_is_checked_at_once(make, name, tmp_path):
+    rest = [p for p in inspect.signature(make).parameters.values()][1:]
+    needed = {p.name for p in rest if p.default is p.empty and p.kind < p.VAR_KEYWORD}
+    given = OTHERS | {"directory": tmp_path, "mesh": jax.make_mesh((1,), ("i",))}
+    options = {p: given.get(p, 2) for p in needed if p != "args"}
+    with pytest.raises(TypeError, match=rf"{make.__name__}: {name} must be callable, got"):
+        make(3, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: igjax.grouped(jnp.sum, 2, method="shapley"),  # pyright: ignore
+            TypeError,
+            "grouped: method must be callable, got 'shapley'",
+        ),
+        (
+            lambda: igjax.rules.split(RULE, 3),  # pyright: ignore
+            TypeError,
+            "rules.split: axis_name must be the name of a mesh axis, got 3",
+        ),
+        (
+            lambda: igjax.paths.blur(2.0, 0),  # pyright: ignore
+            TypeError,
+            r"paths.blur: axes must be a tuple of integers, got 0\. One axis is \(0,\)",
+        ),
+        (
+            lambda: igjax.paths.blur(2.0, (0.0, 1.0)),  # pyright: ignore
+            TypeError,
+            "paths.blur: axes must be a tuple of integers, got",
+        ),
+        (
+            lambda: igjax.baselines.learned(jnp.sum, {"x": np.arange(3)}),
+            TypeError,
+            r"learned: start\['x'\] must be floating or complex, got int64\[3\]",
+        ),
+        (
+            lambda: igjax.baselines.learned(jnp.sum, np.ones(3, complex)),
+            TypeError,
+            "learned: start must be real, got",
+        ),
+        (
+            lambda: igjax.baselines.learned(jnp.square, np.ones(3)),
+            ValueError,
+            r"learned: loss must return a scalar, shape \(\), got float\d+\[3\]\. Take",
+        ),
+        (
+            lambda: igjax.baselines.learned(lambda x: (x.sum(), x), np.ones(3)),
+            TypeError,
+            "learned: loss must return one real number, got tuple",
+        ),
+        (
+            lambda: igjax.baselines.learned(jnp.argmax, np.ones(3)),
+            TypeError,
+            r"learned: loss must return one real number, got int\d+",
+        ),
+        (
+            lambda: igjax.baselines.learned(jnp.sum, np.ones(3), steps=2.5),  # pyright: ignore
+            ValueError,
+            "learned: steps must be an integer of at least 1, got 2.5",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_named_at_once(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_python_float_has_one_group():
+    attribute = igjax.grouped(lambda x: x**2, 1, rule=RULE)
+    np.testing.assert_allclose(attribute(3.0, 0.0, 0).values, [9.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("note", [np.float32(1), {1, 2}, b"bytes"], ids=repr)
+def test_notes_that_json_cannot_hold_are_named_and_nothing_is_written(tmp_path, note):
+    result = explain(total, jnp.ones(2), 0.0)
+    with pytest.raises(TypeError, match=r"^save: notes must be what JSON can hold, got .*"):
+        igjax.save(tmp_path / "result.npz", result, note=note)
+    assert not list(tmp_path.iterdir())

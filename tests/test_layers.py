@@ -45,6 +45,7 @@ ORDER = [
     "__init__",
     "models",
     "plots",
+    "_command",
     "__main__",
 ]
 ROOT = pathlib.Path(igjax.__file__).parent

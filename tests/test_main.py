@@ -1,12 +1,16 @@
 """`python -m igjax` explains a text, says what it did, and refuses what it cannot."""
 
 import contextlib
+import dataclasses
 import io
+import json
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +19,8 @@ import pytest
 
 import igjax
 import igjax.__main__ as cli
+from igjax._command import record, texts
+from igjax._command.explaining import explainer
 from igjax.models import SequenceLSTM, sentiment
 from igjax.plots import _report
 
@@ -40,24 +46,48 @@ class Terminal(io.TextIOWrapper):
 def run(tmp_path_factory):
     """One run of the main job: its status, output, folder and explanation."""
     folder, kept = tmp_path_factory.mktemp("run") / "not" / "there", []
-    explain = cli.explain
-    paths = ["--html", str(folder / "e.html"), "--png", str(folder / "e.png")]
+    paths = [f"--{kind}={folder}/e.{kind}" for kind in ("html", "png", "json")]
+
+    def make(tolerance, *, compare):
+        explain = explainer(tolerance, compare=compare)
+        return lambda text: kept.append(explain(text)) or kept[0]
+
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(io.StringIO()) as out,
     ):
-        patch.setattr(cli, "explain", lambda text: kept.append(explain(text)) or kept[0])
+        patch.setattr(cli, "explainer", make)
         status = cli.main([TEXT, *paths])
     return status, out.getvalue(), folder, kept[0]
 
 
 @pytest.fixture
 def quick(run, monkeypatch, tmp_path):
-    """The main job without the model: the explanation is always that of TEXT."""
-    texts = []
-    monkeypatch.setattr(cli, "explain", lambda text: texts.append(text) or run[3])
+    """The main job without the model: the explanation is always that of TEXT.
+
+    Texts with "unknown" in them are refused; at tolerances below 1e-4 none is met.
+    """
+    read = []
+
+    def make(tolerance, *, compare):
+        del compare
+        status = jnp.int32(igjax.Status.RESOLUTION if tolerance < 1e-4 else 0)
+        result = dataclasses.replace(run[3].result, status=status)
+
+        def explain(text):
+            read.append(text)
+            if "unknown" in text:
+                raise texts.Refusal("the model knows none of the words")
+            return run[3]._replace(result=result, tolerance=tolerance)
+
+        return explain
+
+    monkeypatch.setattr(cli, "explainer", make)
     monkeypatch.chdir(tmp_path)
-    return texts
+    return read
+
+
+OPTIONS = ("--file", "--lines", "--html", "--png", "--json", "--tolerance")
 
 
 def standard_input(monkeypatch, content):
@@ -126,6 +156,7 @@ def test_certificate_is_that_of_both_results(run):
     rows = certificate(e)
     for column, result in enumerate((e.result, e.fixed)):
         total = np.asarray(result.values, np.float64).sum()
+        assert result.values.shape == (16, 48)
         assert float(rows["sum of the values"][column]) == pytest.approx(total, abs=1e-5)
         gap = total - (float(result.score) - float(result.baseline_score))
         assert float(rows["gap"][column]) == pytest.approx(gap, abs=2e-5)
@@ -167,13 +198,10 @@ def test_a_run_writes_a_page_and_a_picture(run):
     assert 10_000 < len(picture) < 300_000
 
 
-def test_files_have_default_names_in_the_current_folder(quick, tmp_path, capsys):
+def test_no_file_is_written_unless_asked_for(quick, tmp_path, capsys):
     assert cli.main(["some text"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "igjax_explanation.html",
-        "igjax_explanation.png",
-    ]
-    assert "wrote igjax_explanation.html" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    assert "wrote" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -212,6 +240,211 @@ def test_narrow_terminals_are_served(quick, monkeypatch, capsys):
     assert "wonderful" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(quick, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert cli.main(["some text"]) == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", terminal.shown())
+    assert max(map(len, shown.splitlines())) <= width
+
+
+# JSON, for programs.
+
+
+def loaded(content):
+    """One JSON document, in which no number is infinite or NaN."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(content, parse_constant=refuse)
+
+
+def test_json_holds_what_was_explained(run):
+    _, _, folder, e = run
+    content = (folder / "e.json").read_bytes()
+    assert content.isascii()
+    assert content.count(b"\n") == 1
+    told = loaded(content)
+    assert told["schema"] == "igjax.explanation/1"
+    assert (told["text"], told["line"], told["refused"]) == (TEXT, None, None)
+    assert [word["known"] for word in told["words"]] == KNOWN
+    for word, text, value, error in zip(
+        told["words"], e.words, e.values, e.errors, strict=True
+    ):
+        assert TEXT[word["start"] : word["end"]] == word["text"] == text
+        assert np.float32(word["value"]) == np.float32(value)
+        assert np.float32(word["error"]) == np.float32(error)
+    assert told["sum"] == math.fsum(word["value"] for word in told["words"])
+    assert told["error"] == math.fsum(word["error"] for word in told["words"])
+    gap = told["sum"] - (told["score"] - told["baseline_score"])
+    assert told["delta"] == pytest.approx(gap, abs=2e-6)
+    assert told["score"] == pytest.approx(float(e.result.score), rel=1e-6)
+    cost = {"gradients": int(e.result.evaluations), "scores": int(e.result.forwards)}
+    assert told["cost"] == cost
+    assert (told["status"], told["converged"]) == ("TOLERANCE_MET", True)
+    assert told["tolerance"] == 0.01
+
+
+def test_all_names_of_the_schema_are_explained_and_no_others(run):
+    told = loaded((run[2] / "e.json").read_bytes())
+    document = cast("str", record.__doc__)
+    rows = re.findall(r"^ {4}( {0,4})(\w+(?:, \w+)*) ", document, flags=re.MULTILINE)
+    names = lambda indent: [n for i, row in rows if i == indent for n in row.split(", ")]
+    assert names("") == list(told)
+    assert names("    ") == list(told["words"][0])
+    assert list(loaded(record.refused("text", "reason"))) == list(told)
+
+
+def test_numbers_that_are_not_finite_are_null(run):
+    e = run[3]
+    values = np.array([np.nan, *e.values[1:]])
+    status = jnp.int32(igjax.Status.NON_FINITE)
+    result = dataclasses.replace(e.result, score=jnp.float32(jnp.inf), status=status)
+    told = loaded(record.explained(e._replace(values=values, result=result)))
+    assert told["words"][0]["value"] is told["sum"] is told["score"] is None
+    assert told["words"][1]["value"] is not None
+    assert (told["status"], told["converged"]) == ("NON_FINITE", False)
+
+
+@pytest.mark.parametrize("kind", ["html", "png", "json"])
+def test_of_what_goes_to_standard_output_nothing_else_does(quick, run, capfdbinary, kind):
+    assert cli.main(["some text", f"--{kind}", "-"]) == 0
+    out = capfdbinary.readouterr().out
+    if kind != "png":  # which tells the version of the library that made it
+        assert out == (run[2] / f"e.{kind}").read_bytes()
+    assert out.startswith({"html": b"<!doctype", "png": b"\x89PNG", "json": b"{"}[kind])
+    assert not list(Path.cwd().iterdir())
+
+
+# Lines.
+
+REVIEWS = "A wonderful film\n\n  \r\nunknown words\r\nAnother\n"
+
+
+def test_each_line_that_is_not_blank_has_an_object(quick, tmp_path, capsys):
+    (tmp_path / "reviews").write_bytes(REVIEWS.encode())
+    status = cli.main(["--lines", "--file", "reviews", "--json", "out/reviews.jsonl"])
+    assert status == 2
+    assert quick == ["A wonderful film", "unknown words", "Another"]
+    rows = (tmp_path / "out" / "reviews.jsonl").read_text().splitlines()
+    told = [loaded(row) for row in rows]
+    assert [row["line"] for row in told] == [1, 4, 5]
+    assert [row["refused"] is None for row in told] == [True, False, True]
+    assert told[1]["text"] == "unknown words"
+    assert told[1]["words"] is told[1]["score"] is told[1]["converged"] is None
+    out, err = capsys.readouterr()
+    assert err == "python -m igjax: line 4: the model knows none of the words\n"
+    assert "Line 1: praise, score +" in out
+    assert "Explained 2 of 3 texts, 2 to the tolerance." in out
+
+
+def test_lines_go_to_standard_output_alone(quick, monkeypatch, capfd):
+    standard_input(monkeypatch, b"one\ntwo")
+    assert cli.main(["--lines", "-", "--json", "-"]) == 0
+    out, err = capfd.readouterr()
+    assert [loaded(row)["line"] for row in out.splitlines()] == [1, 2]
+    assert err == ""
+
+
+def test_lines_without_a_text_are_refused(capsys, monkeypatch):
+    standard_input(monkeypatch, b"\n \r\n")
+    assert "the text is empty" in refused(capsys, ["--lines", "-"])
+
+
+@pytest.mark.slow
+def test_texts_have_the_same_values_alone_and_among_others_and_one_program(run):
+    e, explain = run[3], explainer(0.01, compare=False)
+    again = [explain(text) for text in ("A film.", TEXT, "Dull, dull, dull!")][1]
+    np.testing.assert_array_equal(again.values, e.values)
+    np.testing.assert_array_equal(again.errors, e.errors)
+
+
+# How it ends.
+
+
+def test_a_tolerance_that_is_not_met_ends_with_status_1(quick, capsys):
+    assert cli.main(["some text", "--tolerance", "1e-5", "--json", "-"]) == 1
+    out, err = capsys.readouterr()
+    told = loaded(out)
+    assert (told["converged"], told["status"]) == (False, "RESOLUTION")
+    assert told["tolerance"] == 1e-5
+    meaning = "resolution of the dtype reached before the tolerance was met"
+    assert err == f"python -m igjax: explained, but {meaning}.\n"
+    assert cli.main(["--lines", "one\ntwo", "--tolerance", "1e-5"]) == 1
+    out, err = capsys.readouterr()
+    assert f"; {meaning}" in out
+    assert err.count("explained, but") == 2
+    assert "Explained 2 of 2 texts, 0 to the tolerance." in out
+
+
+def test_the_tolerance_is_that_of_the_explainer(quick, capsys):
+    assert cli.main(["some text", "--tolerance", "5e-2", "--json", "-"]) == 0
+    assert loaded(capsys.readouterr().out)["tolerance"] == 0.05
+    assert cli.main(["some text", "--tolerance", "5e-2"]) == 0
+    assert "Tolerance: 0.05, all errors over all sizes" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_ends_with_status_130_and_no_traceback(quick, monkeypatch):
+    def interrupted(text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "explainer", lambda tolerance, compare: interrupted)
+    assert cli.main(["some text"]) == 130
+
+
+class Leaving(Terminal):
+    """Standard output whose reader leaves, after so many flushes."""
+
+    def __init__(self, flushes, error: type[OSError] = BrokenPipeError):
+        super().__init__()
+        self.left, self.error = flushes, error
+
+    def flush(self):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error(28, "No space left on device")
+
+    def fileno(self):
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def test_when_the_reader_leaves_files_are_written_all_the_same(quick, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Leaving(0))
+    assert cli.main(["some text", "--html", "page.html"]) == 0
+    assert Path("page.html").exists()
+    monkeypatch.setattr(sys, "stdout", Leaving(1))
+    assert cli.main(["--lines", "one\ntwo\nthree", "--json", "texts.jsonl"]) == 0
+    assert Path("texts.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_when_the_reader_leaves_and_no_file_is_written_the_job_ends(quick, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Leaving(1))
+    assert cli.main(["--lines", "one\ntwo\nthree\nfour"]) == 0
+    assert quick == ["one", "two"]
+
+
+def test_a_full_disk_behind_standard_output_is_told(quick, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Leaving(0, OSError))
+    assert cli.main(["some text"]) == 2
+    told = "cannot write to standard output: No space left on device."
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_who_watches_a_terminal_sees_what_is_being_done(quick, monkeypatch, term):
+    monkeypatch.setenv("TERM", term)
+    watched = Terminal()
+    monkeypatch.setattr(sys, "stderr", watched)
+    cli.main(["--lines", "one\ntwo", "--json", "texts.jsonl"])
+    shown = watched.shown()
+    assert ("explaining text 2 of 2 ..." in shown) == (term == "xterm")
+    assert not shown or shown.endswith("\r\x1b[K")  # and nothing is left of it
+
+
 # What is read.
 
 
@@ -233,6 +466,12 @@ def test_a_dash_reads_standard_input(quick, monkeypatch):
     assert quick == ["A wonderful film"]
 
 
+def test_a_file_called_dash_is_standard_input(quick, monkeypatch):
+    standard_input(monkeypatch, b"A wonderful film")
+    assert cli.main(["--file", "-"]) == 0
+    assert quick == ["A wonderful film"]
+
+
 def test_texts_may_start_with_a_dash(quick):
     assert cli.main(["--", "-5 stars"]) == 0
     assert quick == ["-5 stars"]
@@ -240,10 +479,15 @@ def test_texts_may_start_with_a_dash(quick):
 
 @pytest.mark.slow
 def test_of_a_long_text_the_last_256_words_are_explained_and_the_note_says_so():
-    e = cli.explain("Left out, " * 300 + "but wonderful " * 128)
+    text = "Left out, " * 300 + "but wonderful " * 128
+    e = explainer(0.01, compare=False)(text)
     assert (len(e.words), e.left_out) == (256, 600)
     assert e.words[0] == "but"
     assert e.between[0] == ""
+    assert e.starts[0] == text.index("but")
+    told = json.loads(record.explained(e))
+    assert told["left_out"] == 600
+    assert told["words"][0]["start"] == 3000
     note = "The model reads the last 256 words; the first 600 were left out."
     assert note in _report.notes(e)
     assert len(_report.picture(e)) > 10_000
@@ -265,6 +509,18 @@ def test_of_a_long_text_the_last_256_words_are_explained_and_the_note_says_so():
 )
 def test_texts_without_known_words_are_refused(capsys, text, said):
     assert said in refused(capsys, [text])
+
+
+def test_bytes_of_the_command_line_that_are_no_text_are_refused(capsys):
+    assert "the text is no UTF-8 text" in refused(capsys, ["na\udcefve film"])
+
+
+def test_text_that_the_locale_cannot_read_is_read_as_utf_8(quick, monkeypatch):
+    monkeypatch.setattr(
+        os, "fsencode", lambda text: text.encode("ascii", "surrogateescape")
+    )
+    assert cli.main(["na\udcc3\udcafve film"]) == 0
+    assert quick == ["na\u00efve film"]
 
 
 def test_empty_standard_input_is_refused(capsys, monkeypatch):
@@ -310,25 +566,42 @@ def test_control_characters_of_a_path_are_not_obeyed(capsys):
     assert r"cannot read \x1b[31m" in refused(capsys, ["--file", "\x1b[31m"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["text", "--file", "path"], ["--steps", "50"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["text", "--file", "path"],
+        ["--steps", "50"],
+        ["text", "--tolerance", "0"],
+        ["text", "--tolerance", "1"],
+        ["text", "--tolerance", "nan"],
+        ["text", "--tolerance", "1%"],
+        ["--lines", "text", "--html", "page.html"],
+        ["--lines", "text", "--png", "picture.png"],
+        ["text", "--json", "-", "--html", "-"],
+    ],
+    ids=" ".join,
+)
 def test_wrong_arguments_end_with_status_2_and_usage(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
     assert "usage: python -m igjax" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys):
+def test_help_teaches(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     told = capsys.readouterr().out
-    for part in ("examples:", "--file", "--html", "--png", "NO_COLOR", "exit status"):
+    for part in ("examples:", "NO_COLOR", "exit status", "JSON Lines", *OPTIONS):
         assert part in told
+    assert max(map(len, told.splitlines())) <= 82
 
 
 WITHOUT = """
 import runpy, sys
 sys.modules[{name!r}] = None  # importing it fails
-sys.argv = ["igjax", "A wonderful film"]
+sys.argv = ["igjax", "A wonderful film", "--png", "picture.png"]
 runpy.run_module("igjax", run_name="__main__", alter_sys=True)
 """
 

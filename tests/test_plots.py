@@ -223,7 +223,7 @@ def test_columns_counts_wide_and_combining_characters():
 
 
 def test_largest_words_are_listed_in_order_with_aligned_columns():
-    listing = _listing.largest(WORDS, VALUES, ERRORS, most=3, color=False)
+    listing = _listing.largest(WORDS, VALUES, ERRORS, most=3, color=False, width=80)
     head, *rows = listing.split("\n")
     assert [row.split()[:3] for row in rows] == [
         ["wonderful", "2", "+2.900"],

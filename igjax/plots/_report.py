@@ -19,16 +19,39 @@ SIDES = ("criticism", "praise")
 
 
 class Explanation(NamedTuple):
-    """Words of a text with their values, and the results that they came from."""
+    """Words of a text with their values, and the results that they came from.
 
+    Attributes:
+        text: all of it.
+        words: those that the model reads: the last ones of the text.
+        starts: where they start in the text.
+        unknown: which of them the model does not know.
+        values: of the words, of shape (T,).
+        errors: of the values.
+        result: what the values came from, at the embeddings; padding follows, all 0.
+        fixed: the same by 50 fixed steps, or None.
+        tolerance: what was asked for.
+        left_out: how many words stand before those that the model reads.
+    """
+
+    text: str
     words: list[str]
-    between: list[str]
+    starts: list[int]
     unknown: list[bool]
     values: np.ndarray
     errors: np.ndarray
     result: igjax.Attribution
-    fixed: igjax.Attribution
+    fixed: igjax.Attribution | None
+    tolerance: float
     left_out: int
+
+    @property
+    def between(self) -> list[str]:
+        """The text before, between and after the words."""
+        ends = [start + len(w) for w, start in zip(self.words, self.starts, strict=True)]
+        first = self.starts[0] if self.left_out else 0
+        gaps = zip([first, *ends], [*self.starts, len(self.text)], strict=True)
+        return [self.text[a:b] for a, b in gaps]
 
 
 def by_word(values) -> np.ndarray:
@@ -38,16 +61,34 @@ def by_word(values) -> np.ndarray:
 
 def terminal(e: Explanation, color: bool, width: int) -> str:
     """The explanation as a person reads it in a terminal."""
-    write = text.ansi if color else text.plain
     parts = [
-        write(e.words, e.values, between=e.between, unknown=e.unknown, width=width - 4),
+        _words(e, color, width),
         _listing.legend(_scale.limit(e.values), SIDES, color),
         _verdict(e),
-        _listing.largest(e.words, e.values, e.errors, LISTED, color),
-        _listing.aligned(certificate(e)),
+        _listing.largest(e.words, e.values, e.errors, LISTED, color, width - 4),
+        _listing.aligned(certificate(e), width - 4),
         "\n".join(line for note in notes(e) for line in textwrap.wrap(note, width - 4)),
     ]
     return "\n\n".join(textwrap.indent(part, "  ") for part in parts)
+
+
+def brief(e: Explanation, line: int, color: bool, width: int) -> str:
+    """The explanation as one of many: the number of its line, the score, the words."""
+    score = float(e.result.score)
+    told = [f"Line {line}: {SIDES[score > 0]}, score {score:+.3f}"]
+    if not e.result.converged:
+        told.append(meaning(e.result))
+    return f"{'; '.join(told)}\n{textwrap.indent(_words(e, color, width), '  ')}"
+
+
+def _words(e: Explanation, color: bool, width: int) -> str:
+    write = text.ansi if color else text.plain
+    return write(e.words, e.values, between=e.between, unknown=e.unknown, width=width - 4)
+
+
+def meaning(result: igjax.Attribution) -> str:
+    """The status of a result in words."""
+    return igjax.Status(int(result.status)).meaning
 
 
 def _verdict(e: Explanation) -> str:
@@ -57,30 +98,37 @@ def _verdict(e: Explanation) -> str:
     return f"The model reads {side}: score {score:+.3f}, probability {probability:.2f}."
 
 
-def certificate(e: Explanation) -> list[tuple[str, str, str]]:
+def certificate(e: Explanation) -> list[tuple[str, ...]]:
     """What is known about the values, beside what 50 fixed steps would have said."""
-    both = (e.result, e.fixed)
-    change = np.abs(by_word(e.fixed.values) - e.values)
-    row = lambda name, show: (name, *map(show, both))
-    total = lambda tree: by_word(tree).sum()
-    return [
-        ("Certificate", "this result", "50 fixed steps"),
+    results = [r for r in (e.result, e.fixed) if r is not None]
+    row = lambda name, show: (name, *map(show, results))
+    rows = [
+        ("Certificate", "this result", "50 fixed steps")[: 1 + len(results)],
         row("score of the text", lambda r: f"{r.score:+.5f}"),
         row("score of the baseline", lambda r: f"{r.baseline_score:+.5f}"),
-        row("sum of the values", lambda r: f"{total(r.values):+.5f}"),
+        row("sum of the values", lambda r: f"{_total(r.values):+.5f}"),
         row("gap", lambda r: f"{r.delta:+.5f}"),
-        row("estimated error, all words", lambda r: f"{total(r.error):.5f}"),
+        row("estimated error, all words", lambda r: f"{_total(r.error):.5f}"),
         row("gradient evaluations", lambda r: f"{r.evaluations}"),
-        ("largest difference for a word", "", f"{change.max():.5f}"),
         row("converged", lambda r: "yes" if r.converged else "no"),
     ]
+    if e.fixed is not None:
+        changes = np.abs(by_word(e.fixed.values) - by_word(e.result.values))
+        rows.insert(-1, ("largest difference for a word", "", f"{changes.max():.5f}"))
+    return rows
+
+
+def _total(values) -> float:
+    return by_word(values).sum()
 
 
 def notes(e: Explanation) -> list[str]:
     """What to know when reading the numbers."""
-    status = igjax.Status(int(e.result.status)).meaning
-    told = [f"This result: {status}."]
-    told.append("Baseline: as many words that the model does not know.")
+    told = [
+        f"This result: {meaning(e.result)}.",
+        f"Tolerance: {e.tolerance:g}, all errors over all sizes, at the embeddings.",
+        "Baseline: as many words that the model does not know.",
+    ]
     unknown = sorted({w for w, hidden in zip(e.words, e.unknown, strict=True) if hidden})
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
@@ -115,12 +163,11 @@ def picture(e: Explanation) -> bytes:
         e.words, e.values, e.errors, between=e.between, unknown=e.unknown, sides=SIDES
     )
     r = e.result
-    total = lambda tree: by_word(tree).sum()
     told = (
-        f"sum of the values {total(r.values):+.4f}, score {float(r.score):+.4f}, baseline "
+        f"sum of the values {_total(r.values):+.4f}, score {float(r.score):+.4f}, baseline "
         f"{float(r.baseline_score):+.4f}, gap {float(r.delta):+.5f}\n"
-        f"estimated error, all words {total(r.error):.2g}, {int(r.evaluations)} gradients: "
-        f"{igjax.Status(int(r.status)).meaning}"
+        f"estimated error, all words {_total(r.error):.2g}, {int(r.evaluations)} "
+        f"gradients: {meaning(r)}"
     )
     height = axes.get_ylim()[0]
     axes.text(14, -4, _scale.typeset(_verdict(e)), fontsize=10, color="0.1")
