@@ -16,7 +16,7 @@ is not finite is null.
         start, end  its place in the text, in characters (Unicode code points), from 0
         known       whether the model knows the word; if not, its value is 0
         value       its share of the score
-        error       the estimated absolute error of the value, a bound
+        error       the estimated absolute error of the value
     score           of the text
     baseline_score  of as many words that the model does not know
     sum             of the values
