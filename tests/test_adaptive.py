@@ -207,7 +207,9 @@ def easy(x, which):
     return jnp.stack(cases)[which]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float64", marks=pytest.mark.slow), "float32"]
+)
 def test_easy_functions_cost_one_panel_and_converge(dtype):
     attribute = quickly(jax.vmap(explain(easy), in_axes=(None, None, 0)))
     result = attribute(X.astype(dtype), 0.0, np.arange(5))

@@ -161,6 +161,7 @@ def test_errors_of_the_integration_are_added():
     np.testing.assert_allclose(extra, [1.0, 2.0, np.inf], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_worst_status_of_the_draws_is_that_of_the_mean():
     def attribute(statuses, x, baseline):
         del baseline
@@ -177,6 +178,7 @@ def test_the_worst_status_of_the_draws_is_that_of_the_mean():
     assert [int(r.status) for r in together(*thunks)] == list(cases.values())
 
 
+@pytest.mark.slow
 def test_a_jacobian_is_smoothed_as_a_whole():
     table = jnp.arange(6.0).reshape(2, 3)
     rule = igjax.rules.gauss_legendre(2)

@@ -79,6 +79,7 @@ def test_an_affine_prefix_is_counted_once():
     assert 8 * product < known.flops[0] < 14 * product
 
 
+@pytest.mark.slow
 def test_flops_of_the_adaptive_rule_go_from_one_panel_to_the_budget():
     budget = 150
     known = cost_of(igjax.rules.adaptive(max_evaluations=budget))
@@ -90,6 +91,7 @@ def test_flops_of_the_adaptive_rule_go_from_one_panel_to_the_budget():
     assert most < known.flops[1] < 1.2 * most
 
 
+@pytest.mark.slow
 def test_the_adaptive_rule_in_a_batch_lies_between_all_easy_and_all_hard():
     budget, examples = 150, 6
     batch = jax.ShapeDtypeStruct((examples, WIDTH), "float32")

@@ -96,7 +96,7 @@ def check_pip(arguments):
 
 def check_module(module, *arguments):
     assert importlib.util.find_spec(module)
-    if module == "igjax" and arguments:
+    if module == "igjax" and arguments and arguments != ("--help",):
         cli._options(arguments)  # which exits where an option is wrong
 
 

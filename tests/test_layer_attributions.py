@@ -162,6 +162,7 @@ def test_adaptive_conductances_agree_with_the_definition():
         np.testing.assert_allclose(result.values, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gauss_nodes_make_the_conductance_converge_spectrally():
     exact, _, _ = by_definition(X, B)
     small, large = together(
@@ -454,6 +455,7 @@ def test_derivatives_see_what_goes_around_a_layer(method):
     np.testing.assert_allclose(jax.grad(values)(x), jnp.stack(slopes), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layer_may_be_wider_than_the_input():
     weights = jnp.arange(1.0, 4.0)
     f = lambda x: jnp.tanh(checkpoint_name(x * weights, "y")).sum()

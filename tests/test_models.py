@@ -205,6 +205,7 @@ def test_transformer_refuses_a_length_it_has_no_positions_for(length):
         init(TRANSFORMER_TEXT, some_tokens(length))
 
 
+@pytest.mark.slow
 def test_lstm_takes_any_length_from_1_to_200_under_jit_of_vmap():
     tokens, params = some_tokens(200), text_params(LSTM_TEXT)
     by_length = lambda length: LSTM_TEXT.apply(params, tokens, length)
@@ -215,6 +216,7 @@ def test_lstm_takes_any_length_from_1_to_200_under_jit_of_vmap():
         np.testing.assert_allclose(alone, padded[length - 1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_lstm_gradient_is_the_same_alone_and_under_vmap():
     model, series = SequenceLSTM(hidden=5, outputs=1), normal(3, 11, 4)
     params = init(model, series[0])

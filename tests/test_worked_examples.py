@@ -259,6 +259,7 @@ def test_expected_attributions_add_up_to_the_score_less_the_mean_baseline_score(
 # Baselines for an image.
 
 
+@pytest.mark.slow
 def test_four_baselines_each_answer_their_own_question(getkey):
     (cnn,) = [s for s in ZOO if s.name == "cnn"]
     generator = np.random.default_rng(35)
