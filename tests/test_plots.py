@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from html.parser import HTMLParser
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -519,7 +520,7 @@ def test_a_figure_shows_itself_in_a_notebook_twice_as_fine():
 
 
 def test_a_page_shows_itself_in_a_notebook_and_changes_nothing_around_it():
-    page = text.html(WORDS, VALUES, title="</head><body>", notes=["<style>"])
+    page: Any = text.html(WORDS, VALUES, title="</head><body>", notes=["<style>"])
     shown = page._repr_html_()
     assert not any(tag in shown for tag in ("<html", "<body", "<title"))
     whole = Page(page).tags
