@@ -15,6 +15,7 @@ import numpy as np
 try:
     import captum
     import torch
+    from captum import attr
     from captum.attr import IntegratedGradients
 except ImportError:
     sys.exit("captum: not installed.  See benchmarks/README.md for the install lines.")
@@ -123,6 +124,55 @@ def cube():
     return got, [[8.0]]
 
 
+class TanhNetwork(torch.nn.Module):
+    """The tanh network as a module with layers, for the methods that want one."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.tanh, self.out = (
+            torch.nn.Linear(3, 4, dtype=torch.float64),
+            torch.nn.Tanh(),
+            torch.nn.Linear(4, 1, dtype=torch.float64),
+        )
+        literals = TANH_W1, TANH_B1, [TANH_W2], [TANH_B2]
+        with torch.no_grad():
+            for parameter, literal in zip(self.parameters(), literals, strict=True):
+                parameter.copy_(torch.tensor(literal, dtype=torch.float64))
+
+    def forward(self, x):
+        """Apply; (n, 3) to (n,)."""
+        return self.out(self.tanh(self.hidden(x)))[:, 0]
+
+
+def family():
+    """Other methods on the tanh network, by Captum's call, with its numbers."""
+    net = TanhNetwork()
+    x, b = (torch.tensor([a], dtype=torch.float64) for a in (TANH_X, TANH_BASELINE))
+    sixteen = {"n_steps": 16, "method": "gausslegendre"}
+    neuron = attr.NeuronConductance(net, net.tanh)
+    calls = {
+        "Saliency": attr.Saliency(net).attribute(x.requires_grad_(), abs=False),
+        "InputXGradient": attr.InputXGradient(net).attribute(x),
+        "LayerActivation": attr.LayerActivation(net, net.tanh).attribute(x),
+        "LayerGradientXActivation": (
+            attr.LayerGradientXActivation(net, net.tanh).attribute(x)
+        ),
+        "LayerIntegratedGradients, 16": (
+            attr.LayerIntegratedGradients(net, net.tanh).attribute(x, b, **sixteen)
+        ),
+        "LayerConductance, 16": (
+            attr.LayerConductance(net, net.tanh).attribute(x, b, **sixteen)
+        ),
+        "NeuronConductance of unit 0": neuron.attribute(x, 0, b),
+        "NeuronConductance of unit 0, 16": neuron.attribute(x, 0, b, **sixteen),
+        "InternalInfluence, 16": (
+            attr.InternalInfluence(net, net.tanh).attribute(x, b, **sixteen)
+        ),
+        "ShapleyValues": attr.ShapleyValues(net).attribute(x.detach(), b),
+    }
+    return {name: values.detach().numpy().ravel() for name, values in calls.items()}
+
+
 CASES = (
     ("relu(relu(x1)-1-relu(x2)) at (3,1), 50", lambda: relu_difference(50)),
     ("relu(relu(x1)-1-relu(x2)) at (3,1), 1000", lambda: relu_difference(1000)),
@@ -137,6 +187,13 @@ CASES = (
 
 def _numbers(row, digits):
     return "[" + ", ".join(f"{value:.{digits}g}" for value in row) + "]"
+
+
+def slope_of_cube():
+    """What torch gives for d/dx of the attribution of x^3, which is 3 x^2, at 2."""
+    x = torch.tensor([[2.0]], dtype=torch.float64, requires_grad=True)
+    values = IntegratedGradients(lambda x: (x**3).sum(1)).attribute(x)
+    return torch.autograd.grad(values.sum(), x)[0].item()
 
 
 def main():
@@ -155,6 +212,11 @@ def main():
     print("\ntanh network: tanh(x @ W1.T + b1) @ w2 + b2")
     for name in ("W1", "B1", "W2", "B2", "X", "BASELINE"):
         print(f"  {name} = {globals()['TANH_' + name]}")
+    print("\ntanh network, other methods; layers are the values of tanh; Captum's defaults")
+    print("unless 16 Gauss-Legendre steps are named")
+    for name, values in family().items():
+        print(f"  {name:<32} {_numbers(values, 17)}")
+    print(f"\nd/dx of the attribution of x^3 at 2: {slope_of_cube():.9g}, exact 12")
 
 
 if __name__ == "__main__":

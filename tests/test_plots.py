@@ -2,11 +2,13 @@
 
 import dataclasses
 import io
+import pickle
 import re
 import struct
 import subprocess
 import sys
 from html.parser import HTMLParser
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -507,6 +509,27 @@ def test_without_matplotlib_text_is_written_and_figures_name_the_extra():
         "True",
         'tokens needs matplotlib. Install it: pip install "igjax[plots]"',
     ]
+
+
+def test_a_figure_shows_itself_in_a_notebook_twice_as_fine():
+    figure = features.bars(igjax.integrated_gradients(jnp.sum)(jnp.ones(3), 0.0)).figure
+    picture, shown = pickle.loads(pickle.dumps(figure))._repr_png_()
+    height, width, _ = imread(io.BytesIO(picture)).shape
+    assert shown == {"width": width // 2, "height": height // 2}
+    assert abs(shown["width"] - 600) < 20
+
+
+def test_a_page_shows_itself_in_a_notebook_and_changes_nothing_around_it():
+    page: Any = text.html(WORDS, VALUES, title="</head><body>", notes=["<style>"])
+    shown = page._repr_html_()
+    assert not any(tag in shown for tag in ("<html", "<body", "<title"))
+    whole = Page(page).tags
+    assert Page(shown).tags == ["style", "div", *whole[whole.index("body") + 1 :]]
+    style, _, _ = shown.removeprefix("<style>").partition("</style>")
+    flat = style
+    while (flat := re.sub(r"\{[^{}]*\}", "", style)) != style:
+        style = flat
+    assert style.split() == ["body.igjax", ".igjax"]
 
 
 def test_drawing_leaves_pyplot_alone():

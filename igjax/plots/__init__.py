@@ -8,7 +8,8 @@ not to be trusted is marked: error bars and bands, hatched pixels, a note below 
 
 `text.plain`, `text.ansi` and `text.html` need nothing but igjax. What draws a figure needs
 matplotlib, and says how to install it; it takes an `ax` or makes a figure of its own
-(without pyplot, so nothing global changes) and returns the axes.
+(without pyplot, so nothing global changes) and returns the axes. `axes.figure` as the last
+value of a notebook's cell is shown there.
 """
 
 from igjax.plots import (

@@ -38,7 +38,7 @@ def new_figure(
         ImportError: if matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from igjax.plots._shown import Figure
     except ImportError as error:
         raise ImportError(
             f'{caller} needs matplotlib. Install it: pip install "igjax[plots]"'

@@ -1,7 +1,8 @@
 """A sentence as one self-contained page: no script, nothing from the network.
 
 The text to be explained may come from anyone. Every piece of it is escaped, and the page
-tells the browser to run and load nothing at all.
+tells the browser to run and load nothing at all. Its style is that of the class igjax
+alone, so that in a notebook it changes nothing around it.
 """
 
 import math
@@ -25,13 +26,14 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --ink: #1c2024; --soft: #60666d; --line: #e2e5e9;
- --page: #ffffff; }}
+body.igjax {{ margin: 3rem auto; }}
+.igjax {{
+color-scheme: light dark; --ink: #1c2024; --soft: #60666d; --line: #e2e5e9;
+--page: #ffffff;
 @media (prefers-color-scheme: dark) {{
-:root {{ --ink: #e9ebee; --soft: #9ba3ac; --line: #33383f; --page: #15181c; }} }}
-body {{ margin: 3rem auto; max-width: 46rem; padding: 0 1.5rem; background: var(--page);
- color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", "Noto Sans", "DejaVu Sans",
- sans-serif; }}
+--ink: #e9ebee; --soft: #9ba3ac; --line: #33383f; --page: #15181c; }}
+max-width: 46rem; padding: .5rem 1.5rem; background: var(--page); color: var(--ink);
+font: 16px/1.55 system-ui, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif;
 h1 {{ font-size: 1.15rem; font-weight: 600; margin: 0 0 1.4rem; }}
 .text {{ font-size: 1.35rem; line-height: 2; margin: 0; overflow-wrap: anywhere; }}
 .word {{ padding: .14em .22em; border-radius: .25em;
@@ -55,9 +57,10 @@ thead th:first-child {{ color: var(--ink); font-size: .95rem; font-weight: 600; 
 .bar {{ height: .8em; border-radius: .15em; }}
 .notes {{ color: var(--soft); font-size: .88rem; margin-top: 1.6rem; }}
 .notes p {{ margin: .35rem 0; overflow-wrap: anywhere; }}
+}}
 </style>
 </head>
-<body>
+<body class="igjax">
 <h1>{title}</h1>
 <p class="text">{text}</p>
 <p class="legend">{legend}</p>
@@ -67,6 +70,18 @@ thead th:first-child {{ color: var(--ink); font-size: .95rem; font-weight: 600; 
 </body>
 </html>
 """
+
+
+class Page(str):
+    """A page that a notebook shows as the last value of a cell."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        """Its style and its body, as a part of another page."""
+        style = self[self.index("<style>") : self.index("</head>")]
+        body = self[self.index("<body") + len("<body") : self.index("</body>")]
+        return f"{style}<div{body}</div>"
 
 
 def html(
@@ -99,7 +114,8 @@ def html(
         notes: paragraphs below it.
 
     Returns:
-        The page; write it with `encoding="utf-8"`.
+        The page; write it with `encoding="utf-8"`. As the last value of a notebook's cell
+        it is shown there.
 
     Raises:
         TypeError: if words is one string.
@@ -112,7 +128,7 @@ def html(
         True
     """
     s = sentence("html", words, values, errors, between, unknown)
-    return PAGE.format(
+    page = PAGE.format(
         title=escape(_scale.typeset(visible(title))),
         text=" ".join("".join(_run(s, run) for run in group) for group in s.groups),
         legend=_legend(s, *sides),
@@ -120,6 +136,7 @@ def html(
         certificate=_certificate(certificate),
         notes="".join(f"<p>{escape(visible(note))}</p>" for note in notes),
     )
+    return Page(page)
 
 
 def _run(s: Sentence, run: Run) -> str:
