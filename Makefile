@@ -13,9 +13,12 @@ demo: $(VENV)/.demo
 gallery: $(VENV)/.pretrained
 	PYTHONPATH=benchmarks $(BIN)/python notebooks/gallery.py gallery
 
-# Runs all notebooks, which assert what they claim; copies with outputs: build/notebooks.
-notebooks: $(VENV)/.notebooks
-	$(BIN)/python notebooks/execute.py build/notebooks
+# All notebooks run, and assert what they claim; build/notebooks: copies with outputs.
+notebooks: $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
+
+SOURCES := $(wildcard igjax/*.py igjax/*/*.py benchmarks/_pretrained/*.py)
+build/notebooks/%.ipynb: notebooks/%.ipynb notebooks/execute.py $(SOURCES) | $(VENV)/.notebooks
+	$(BIN)/python notebooks/execute.py $(@D) $*
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile tests

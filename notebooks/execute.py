@@ -30,12 +30,11 @@ def execute(path: Path, folder: Path) -> None:
 
 
 def main(folder, *names):
-    """Runs the notebooks of those names, or all."""
+    """Runs the notebooks of those names."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(Path(__file__).parent.glob("*.ipynb")):
-        if names and path.stem not in names:
-            continue
+    for name in names:
+        path = Path(__file__).parent / f"{name}.ipynb"
         start = time.perf_counter()
         execute(path, folder)
         print(f"{folder / path.name}  {time.perf_counter() - start:.0f} s", flush=True)
