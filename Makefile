@@ -13,6 +13,13 @@ demo: $(VENV)/.demo
 gallery: $(VENV)/.pretrained
 	PYTHONPATH=benchmarks $(BIN)/python notebooks/gallery.py gallery
 
+# All notebooks run, and assert what they claim; build/notebooks: copies with outputs.
+notebooks: $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
+
+SOURCES := $(wildcard igjax/*.py igjax/*/*.py benchmarks/_pretrained/*.py)
+build/notebooks/%.ipynb: notebooks/%.ipynb notebooks/execute.py $(SOURCES) | $(VENV)/.notebooks
+	$(BIN)/python notebooks/execute.py $(@D) $*
+
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile tests
 
@@ -33,16 +40,9 @@ docs: $(VENV)/.docs notebooks build/pictures/.drawn
 	$(BIN)/sphinx-build --nitpicky --fail-on-warning --quiet docs build/site
 	$(BIN)/python docs/check.py build/site
 
-build/pictures/.drawn: docs/pictures.py $(wildcard igjax/*.py igjax/plots/*.py) | $(VENV)/.docs
+build/pictures/.drawn: docs/pictures.py $(SOURCES) | $(VENV)/.docs
 	$(BIN)/python docs/pictures.py $(@D)
 	touch $@
-
-# All notebooks, executed: build/notebooks/*.ipynb with their outputs.
-notebooks: $(patsubst %,build/%,$(wildcard notebooks/*.ipynb))
-
-build/notebooks/%.ipynb: notebooks/%.ipynb | $(VENV)/.docs
-	mkdir -p $(@D)
-	$(BIN)/jupyter execute --output=$(abspath $@) $<
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -51,7 +51,7 @@ lint: $(VENV)/.dev
 
 # Wheel and sdist, installed into clean environments; the demo runs from there.
 dist: $(VENV)/.dev
-	rm -rf dist build
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	for kind in dist/*.whl dist/*.tar.gz; do \
 	  rm -rf build/clean && $(PYTHON) -m venv build/clean && \
@@ -96,4 +96,8 @@ $(VENV)/.pretrained: $(VENV)/.dev benchmarks/requirements-pretrained.txt
 	$(BIN)/pip install --quiet onnx onnxruntime pillow scikit-image scikit-learn
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements-pretrained.txt
 	PYTHONPATH=benchmarks $(BIN)/python -c "from _pretrained import silero; silero.speech()"
+	touch $@
+
+$(VENV)/.notebooks: $(VENV)/.pretrained
+	$(BIN)/pip install --quiet --editable ".[notebooks]"
 	touch $@
