@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main([""])
         2
     """
+    streams.reopen()
     options = _options(argv)
     try:
         _check_extras(options)
@@ -117,8 +118,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give either a TEXT (- for standard input) or --file PATH")
     if options.lines and (options.html or options.png):
         parser.error("--html and --png show one text: leave out --lines, or use --json")
-    if list(_outputs(options).values()).count(streams.STANDARD_OUTPUT) > 1:
+    outputs = list(_outputs(options).values())
+    if outputs.count(streams.STANDARD_OUTPUT) > 1:
         parser.error("only one of --html, --png and --json can go to standard output (-)")
+    files = [path for path in (*outputs, options.file) if path and path != Path("-")]
+    if len({path.resolve() for path in files}) < len(files):
+        parser.error("--file, --html, --png and --json must be different files")
     return options
 
 

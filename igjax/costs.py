@@ -15,6 +15,7 @@ import numpy as np
 
 from igjax import _checks, adaptive
 from igjax._compiled import program_name
+from igjax._draws import DRAW
 from igjax._tracing import flops, jaxprs_in
 
 __all__ = ["Cost", "cost"]
@@ -35,7 +36,7 @@ class Cost(NamedTuple):
     Attributes:
         evaluations: gradients of f for each example, int. Equal for a fixed rule. None if
             a method is among those called that does not go by the nodes of a rule: guided
-            walks, Shapley values, interactions, single gradients.
+            walks, Shapley values, interactions, single gradients; means over draws.
         forwards: scores of f for each example besides; None likewise.
         flops: floating-point operations of the whole call, all examples, on each device.
         peak_bytes: memory of the whole call: arguments, results and what lies between,
@@ -128,6 +129,8 @@ def _evaluations(jaxpr):
         known = _PROGRAM.fullmatch(_name(eqn))
         if known and known[1] not in _BY_RULE:
             spent += np.nan
+        elif _name(eqn) == DRAW:
+            spent += np.nan  # how many there are is up to the blocks, or to a tolerance
         elif known:
             budget, fixed = int(known[3]), known[2] == "fixed"
             least = budget if fixed else adaptive.NODES

@@ -164,7 +164,8 @@ def _advice(result, error, size) -> str:
         return f"By its own samples the rule resolves the path to 1% or better. {_BLIND}"
     return (
         f"The rule does not resolve the path: errors may reach {_percent(worst, size)} of "
-        "the attribution. Use rules.adaptive(tolerance), and more draws if there are any."
+        "the attribution. Use rules.adaptive(tolerance), or a finer rule; and more draws "
+        "if there are any."
     )
 
 

@@ -288,7 +288,10 @@ def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
 
 def _some(key, rows: int, count: int):
     """Rows in random order, at most count: a batch of inputs need not sort them all."""
-    return jax.lax.top_k(jax.random.uniform(key, (rows,)), min(count, rows))[1]
+    key_of_order, key_of_start = jax.random.split(key)
+    _, order = jax.lax.top_k(jax.random.uniform(key_of_order, (rows,)), min(count, rows))
+    # Of equal numbers, which millions of rows have, the first wins: it is a random row.
+    return (order + jax.random.randint(key_of_start, (), 0, rows)) % rows
 
 
 def _spread(sweep, row):

@@ -230,7 +230,15 @@ def test_the_memory_of_this_machine_is_known():
     assert _blocks.memory() > 2**28
 
 
-def test_methods_that_go_by_no_rule_tell_no_evaluations():
-    told = igjax.cost(igjax.integrated_hessians(jnp.prod), jnp.ones(3), 0.0)
+@pytest.mark.parametrize("method", ["interactions", "smooth", "expected"])
+def test_methods_that_go_by_no_rule_tell_no_evaluations(method):
+    attribute = igjax.integrated_gradients(jnp.prod, rule=igjax.rules.midpoint(4))
+    key, x = jax.random.key(0), jnp.ones(3)
+    function, args = {
+        "interactions": (igjax.integrated_hessians(jnp.prod), (x, 0.0)),
+        "smooth": (igjax.smooth(attribute, draws=8), (key, x, 0.0)),
+        "expected": (igjax.expected(attribute), (key, x, jnp.zeros((5, 3)))),
+    }[method]
+    told = igjax.cost(function, *args)
     assert told.evaluations is told.forwards is None
     assert told.flops[0] > 0

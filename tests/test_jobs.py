@@ -409,7 +409,7 @@ def test_names_of_notes_that_are_taken_are_refused(name, tmp_path):
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
-    code = "import sys, igjax; igjax.attribute_batches(None, [], sys.argv[1])"
+    code = "import sys, igjax; igjax.attribute_batches(print, [], sys.argv[1])"
 
     def data():
         yield batches()[0]

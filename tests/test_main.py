@@ -562,6 +562,16 @@ def test_files_that_cannot_be_written_end_with_status_2(quick, capsys, tmp_path)
     assert f"cannot write {tmp_path}: Is a directory." in capsys.readouterr().err
 
 
+def test_closed_streams_are_as_if_nobody_read_them(monkeypatch, quick, run):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert cli.main(["text", "--json", "told.json"]) == run[0]
+    assert json.loads(Path("told.json").read_bytes())["converged"]
+    assert cli.main(["unknown"]) == 2
+    for name in ("stdin", "stdout", "stderr"):
+        getattr(sys, name).close()
+
+
 def test_control_characters_of_a_path_are_not_obeyed(capsys):
     assert r"cannot read \x1b[31m" in refused(capsys, ["--file", "\x1b[31m"])
 
@@ -579,6 +589,8 @@ def test_control_characters_of_a_path_are_not_obeyed(capsys):
         ["--lines", "text", "--html", "page.html"],
         ["--lines", "text", "--png", "picture.png"],
         ["text", "--json", "-", "--html", "-"],
+        ["text", "--json", "same", "--html", "./same"],
+        ["--file", "same", "--json", "same"],
     ],
     ids=" ".join,
 )

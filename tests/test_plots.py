@@ -23,7 +23,7 @@ from matplotlib.image import imread
 from matplotlib.patches import FancyBboxPatch
 
 import igjax
-from igjax.plots import _html, _listing, _scale, features, images, text
+from igjax.plots import _html, _listing, _scale, _sentence, features, images, text
 from igjax.plots._sentence import columns, visible
 
 # Any text at all, surrogates included: the command line may bring them.
@@ -169,6 +169,16 @@ def test_no_word_reaches_a_terminal_with_control_characters(write, words, betwee
     shown = write(words, np.linspace(-1, 1, len(words)), between=gaps)
     own = re.compile(r"\x1b\[[0-9;]*m")
     assert own.sub("", shown).replace("\n", "").isprintable()
+
+
+def test_formulas_in_a_page_are_not_set_by_the_page_around_it():
+    shown = text.html([r"$\href{javascript:1}{x}$"], [1.0])._repr_html_()  # type: ignore[attr-defined]
+    assert '<div class="igjax tex2jax_ignore mathjax_ignore">' in shown
+
+
+def test_what_is_no_number_is_listed_before_all():
+    listed = _sentence.by_size(np.array([0.1, np.nan, -3.0, 2.0]))
+    np.testing.assert_array_equal(listed, [1, 2, 3, 0])
 
 
 def test_escape_sequences_and_reversed_text_are_shown_as_escapes():

@@ -1,8 +1,8 @@
 """A text explained by the sentiment LSTM: embed, attribute, certify.
 
-The value of a word is the sum over the numbers that embed it, and so is its error, which
-makes it a safe one: `igjax.grouped` would find the words with fewer gradients, but with
-errors that are too small more often. Texts are padded to a few sizes, with words that are those
+The value of a word is the sum over the numbers that embed it, and so is its error, a
+safe one: `igjax.grouped` would find the words with fewer gradients, but with errors that
+are too small more often. Texts are padded to a few sizes, with words that are those
 of the baseline and that the model does not read: one compiled program serves every text
 of a size, and a text has the same values alone and among others.
 """

@@ -13,6 +13,13 @@ from igjax.plots._sentence import visible
 STANDARD_OUTPUT = Path("-")
 
 
+def reopen() -> None:
+    """Gives a process whose standard streams were closed some that lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 as long as we live
+
+
 def say(text: str) -> bool:
     """Prints for a person; False if nobody reads it."""
     status()
@@ -26,7 +33,7 @@ def say(text: str) -> bool:
 def complain(text: str) -> None:
     """Says on standard error what is wrong; nothing in it steers the terminal."""
     status()
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
         print(f"python -m igjax: {visible(text)}", file=sys.stderr, flush=True)
 
 

@@ -9,10 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-import numpy as np
-
 from igjax.plots import _scale
-from igjax.plots._sentence import Run, Sentence, sentence, shortened, visible
+from igjax.plots._sentence import Run, Sentence, by_size, sentence, shortened, visible
 
 STRONGEST = 0.6  # opacity of the full color: text in either theme stays legible on it
 LISTED = 12
@@ -60,7 +58,7 @@ thead th:first-child {{ color: var(--ink); font-size: .95rem; font-weight: 600; 
 }}
 </style>
 </head>
-<body class="igjax">
+<body class="igjax tex2jax_ignore mathjax_ignore">
 <h1>{title}</h1>
 <p class="text">{text}</p>
 <p class="legend">{legend}</p>
@@ -179,7 +177,7 @@ def _legend(s: Sentence, negative: str, positive: str) -> str:
 
 
 def _words(s: Sentence) -> str:
-    order = np.argsort(-np.abs(s.values), kind="stable")[:LISTED]
+    order = by_size(s.values)[:LISTED]
     count = len(s.words)
     head = "Words by size" if count <= LISTED else f"{LISTED} largest of {count} words"
     body = "".join(_word(s, int(place)) for place in order)
