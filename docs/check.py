@@ -17,7 +17,7 @@ import reference
 LOADED = {"src", "srcset", "data", "poster", "action"}
 IN_STYLES = re.compile(r"(?:url\(|@import)\s*['\"]?\s*(?:https?:)?//", re.IGNORECASE)
 IN_SCRIPTS = re.compile(
-    r"(?:import\(|importScripts\(|fetch\(|\.src\s*=|from)\s*['\"`](?:https?:)?//"
+    r"(?:import\s*\(?|importScripts\(|fetch\(|\.src\s*=|from)\s*['\"`](?:https?:)?//"
 )
 
 
@@ -42,6 +42,10 @@ class Page(HTMLParser):
         elif tag == "a":
             self.links.append(given.get("href", ""))
 
+    def handle_endtag(self, tag):
+        """What follows is not inside it any more."""
+        self._inside = ""
+
     def handle_data(self, data):
         """Notes the text of styles and scripts."""
         if self._inside in ("style", "script"):
@@ -58,7 +62,7 @@ def troubles(site: Path):
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         yield from ((path, trouble) for trouble in loads(page))
-        yield from ((path, trouble) for trouble in lost(path, pages))
+        yield from ((path, trouble) for trouble in lost(site, path, pages))
     for path in (*site.rglob("*.css"), *site.rglob("*.js")):
         expression = IN_STYLES if path.suffix == ".css" else IN_SCRIPTS
         if found := expression.search(path.read_text("utf8")):
@@ -75,14 +79,14 @@ def loads(page: Page):
             yield f"loads from another host: {text[:80]}"
 
 
-def lost(path: Path, pages: dict[Path, Page]):
+def lost(site: Path, path: Path, pages: dict[Path, Page]):
     """The links and pictures of a page that are not there."""
     for address in pages[path].loaded + pages[path].links:
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
             continue
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-        if not target.exists():
+        if not (target.is_relative_to(site) and target.exists()):
             yield f"leads to {address}, which is not there"
         elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
             yield f"leads to {address}, which has no such place"

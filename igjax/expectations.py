@@ -119,7 +119,7 @@ def _over_baselines(caller, attribute, sample, draws, tolerance, chunk_size):
         if rows is None:
             place = lambda k: jax.random.fold_in(key, k)
         else:
-            order = jax.random.permutation(key, rows)
+            order = _some(key, rows, count)
             place = lambda k: order[k]
 
         draw = lambda k: attribute(x, pick(place(k)), *args)

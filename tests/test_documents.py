@@ -140,6 +140,8 @@ BAD = {
     "<link rel='stylesheet' href='//fonts.example/f.css'>": "loads //fonts.example/f.css",
     "<style>p { background: url(http://a.example/p.png) }</style>": "from another host",
     "<script>import('https://cdn.example/y.js')</script>": "from another host",
+    "<script type='module'>import 'https://cdn.example/z.js'</script>": "another host",
+    "<a href='/tmp'>outside</a>": "leads to /tmp",
     "<img src='missing.png'>": "leads to missing.png",
     "<a href='other.html#nowhere'>there</a>": "has no such place",
     "<a href='#here'>here</a>": "has no such place",
@@ -153,7 +155,7 @@ def test_the_check_of_the_site_finds_what_is_wrong(tmp_path, monkeypatch):
     lacking = [said for _, said in check.troubles(tmp_path)]
     assert lacking
     assert all(said.startswith("lacks igjax.") for said in lacking)
-    good = "<a href='other.html#place'>there</a><p>url(http://a.example)</p>"
+    good = "<script></script>url(//a) <a href='other.html#place'>there</a>url(//b)"
     for page, trouble in BAD.items():
         (tmp_path / "page.html").write_text(good + page)
         (found,) = {said for _, said in check.troubles(tmp_path)} - set(lacking)

@@ -23,7 +23,7 @@ from matplotlib.image import imread
 from matplotlib.patches import FancyBboxPatch
 
 import igjax
-from igjax.plots import _html, _listing, _scale, _sentence, features, images, text
+from igjax.plots import _html, _listing, _scale, features, images, text
 from igjax.plots._sentence import columns, visible
 
 # Any text at all, surrogates included: the command line may bring them.
@@ -177,7 +177,7 @@ def test_formulas_in_a_page_are_not_set_by_the_page_around_it():
 
 
 def test_what_is_no_number_is_listed_before_all():
-    listed = _sentence.by_size(np.array([0.1, np.nan, -3.0, 2.0]))
+    listed = _scale.by_size(np.array([0.1, np.nan, -3.0, 2.0]))
     np.testing.assert_array_equal(listed, [1, 2, 3, 0])
 
 

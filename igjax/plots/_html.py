@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from igjax.plots import _scale
-from igjax.plots._sentence import Run, Sentence, by_size, sentence, shortened, visible
+from igjax.plots._sentence import Run, Sentence, sentence, shortened, visible
 
 STRONGEST = 0.6  # opacity of the full color: text in either theme stays legible on it
 LISTED = 12
@@ -177,7 +177,7 @@ def _legend(s: Sentence, negative: str, positive: str) -> str:
 
 
 def _words(s: Sentence) -> str:
-    order = by_size(s.values)[:LISTED]
+    order = _scale.by_size(s.values)[:LISTED]
     count = len(s.words)
     head = "Words by size" if count <= LISTED else f"{LISTED} largest of {count} words"
     body = "".join(_word(s, int(place)) for place in order)

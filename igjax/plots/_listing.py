@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from igjax.plots import _scale
-from igjax.plots._sentence import by_size, columns, sentence, shortened
+from igjax.plots._sentence import columns, sentence, shortened
 from igjax.plots._terminal import RESET, paint
 
 BAR, NUMBERS = 24, 31  # columns, of the longest bar and of what is before it
@@ -28,7 +28,7 @@ def largest(
 ) -> str:
     """The words of the largest size, with place, value, error and a bar."""
     s = sentence("largest", words, values, errors)
-    order = [int(i) for i in by_size(s.values)[:most]]
+    order = [int(i) for i in _scale.by_size(s.values)[:most]]
     names = [shortened(s.words[i], 24) for i in order]
     widest = max(4, *map(columns, names))
     rows = [f"{'word':{widest}}   place      value   error"]

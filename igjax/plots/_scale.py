@@ -38,6 +38,12 @@ def share(value: float, limit: float) -> float:
     return value / limit if math.isfinite(value) else 0.0
 
 
+def by_size(values: np.ndarray) -> np.ndarray:
+    """The places of the values, the largest first; what is no number goes before all."""
+    size = np.where(np.isnan(values), np.inf, np.abs(values))
+    return np.argsort(-size, kind="stable")
+
+
 def number(value: float, limit: float, digits: int = 3) -> str:
     """A signed number, to as many places as give the limit that many digits."""
     if value == 0 or not math.isfinite(value):

@@ -90,12 +90,6 @@ def _numbers(caller: str, name: str, values, count: int) -> np.ndarray:
     return got.astype(np.float64)
 
 
-def by_size(values: np.ndarray) -> np.ndarray:
-    """The places of the words, the largest first; what is no number goes before all."""
-    size = np.where(np.isnan(values), np.inf, np.abs(values))
-    return np.argsort(-size, kind="stable")
-
-
 def visible(text: str) -> str:
     r"""Shows what is not printable (control, bidirectional, ...) as escapes like \x1b."""
     return "".join(

@@ -46,7 +46,7 @@ def bars(
         ['age', '$ income']
     """
     values, errors, labels = _table("bars", result, names)
-    order = _largest(values)
+    order = _scale.by_size(values)[:MOST]
     shown = [labels[i] for i in order]
     if values.size > MOST:
         shown[-1] += f"\n({values.size - MOST} smaller ones left out)"
@@ -89,7 +89,7 @@ def waterfall(
         ['baseline', 'age', 'income', 'gap', 'score']
     """
     values, errors, labels = _table("waterfall", result, names)
-    order = _largest(values)
+    order = _scale.by_size(values)[:MOST]
     rest = np.setdiff1d(np.arange(values.size), order)
     steps, doubts = list(values[order]), list(errors[order])
     shown = ["baseline", *(labels[i] for i in order)]
@@ -151,7 +151,7 @@ def compare(
     tables = [_table("compare", result, names) for result in results.values()]
     if len({values.size for values, _, _ in tables}) > 1:
         raise ValueError("compare: all results must have the same features.")
-    order = _largest(np.max([np.abs(values) for values, _, _ in tables], axis=0))
+    order = _scale.by_size(np.max([np.abs(v) for v, _, _ in tables], axis=0))[:MOST]
     shown = [tables[0][2][i] for i in order]
     if tables[0][0].size > MOST:
         shown[-1] += f"\n({tables[0][0].size - MOST} smaller ones left out)"
@@ -189,10 +189,6 @@ def _table(caller: str, result: Attribution, names):
             "igjax.plots.images."
         )
     return values, errors, _figures.labels(caller, names, values.size)
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    return np.argsort(-np.abs(values), kind="stable")[:MOST]
 
 
 def _whiskers(axes: "Axes", values, places, errors) -> None:

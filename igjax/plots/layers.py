@@ -72,7 +72,7 @@ def stacked(results: Mapping[str, Attribution], ax: "Axes | None" = None) -> "Ax
 
 
 def _units(axes: "Axes", place: int, values: np.ndarray, side: int) -> None:
-    ordered = values[np.argsort(-np.abs(values), kind="stable")]
+    ordered = values[_scale.by_size(values)]
     told, rest = ordered[:UNITS], ordered[UNITS:].sum()
     starts = np.cumsum([0.0, *told])
     style = {"color": _scale.sides(side), "height": 0.7}
