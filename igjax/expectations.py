@@ -17,15 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks, _compiled, paths, rules
-from igjax._draws import mean_of
+from igjax._draws import mean_of, mean_of_pairs
 from igjax._tree import parameter_dtype, spread, strong, total, widen
 from igjax.attribution import Attribution
 from igjax.gradients import of_one_gradient
 from igjax.path_integral import estimated_error, integrand, weighted_sums
 
 __all__ = ["expected", "expected_gradients", "expected_integrated_gradients"]
-
-REPLICATES = 8  # independent repetitions of a stratified sample, to know its error
 
 
 def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=None):
@@ -208,23 +206,25 @@ def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
       (x_i - x'_i)\, \partial_i f\bigl(x' + t (x - x')\bigr)$$
 
     Use it where there are more baselines than gradients to spend on them, or f is
-    kinked; else `expected_integrated_gradients` needs far fewer. The draws
-    are stratified, not independent: rows are dealt out evenly in a random order, and the
-    places on the path of one row, and of successive rows, are spread by a
-    quasi-random sequence with a random shift. Eight independent repetitions of that tell
-    the error, which falls faster than the root of the number of draws.
+    kinked; else `expected_integrated_gradients` needs far fewer. The draws are stratified,
+    not independent. With at least two draws a row, the path from each row is cut into
+    equal parts, as many as there are pairs of draws for it; else, and with a sampler, the
+    places are stratified and each draw has another baseline. The two draws of a part are
+    independent, and how far they differ tells the error, which falls faster than the root
+    of the number of draws.
 
     Args:
         f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
         sample: as in `expected`.
-        draws: how many gradients are taken; a multiple of 8, at least 16.
-        chunk_size: how many draws are evaluated side by side; it bounds the memory. None
-            chooses.
+        draws: how many gradients are taken; an even number, at least 16.
+        chunk_size: how many pairs of draws are evaluated side by side; it bounds the
+            memory. None chooses.
 
     Returns:
         `explain(key, x, baselines, *args) -> Attribution`, as in `expected`. Each `error`
-        is a 95% confidence half-width; `delta` is the gap against f(x) less the mean
-        score of the baselines drawn, and is random too.
+        is a 95% confidence half-width (of less than a hundred draws it covers 92 to 98 of
+        100, and nearly all where draws are about as many as rows); `delta` is the gap
+        against f(x) less the mean score of the baselines drawn, and is random too.
 
     Raises:
         TypeError: as `expected`, and as `integrated_gradients`.
@@ -246,7 +246,7 @@ def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
     _checks.function(caller, "f", f)
     _check_sampler(caller, sample, draws)
     _checks.chunk_size(caller, chunk_size)
-    _checks.draws(caller, draws, 2 * REPLICATES, REPLICATES)
+    _checks.draws(caller, draws, 16, 2)
 
     def at(t, x, baseline, *args):
         rule = rules.Rule(t[None], jnp.ones_like(t)[None], jnp.zeros((0, 1), t.dtype))
@@ -260,30 +260,46 @@ def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
         x = strong(x)
         rows, pick = _picker(caller, sample, x, baselines)
         dtype = parameter_dtype(x)
+        key_of_baselines, key_of_places = jax.random.split(key)
+        member, *parts = _parts(draws // 2, rows)
+        order = None if rows is None else _some(key_of_baselines, rows, draws)
 
-        def replicate(r):
-            key_of_order, key_of_shift, key_of_samples = jax.random.split(
-                jax.random.fold_in(key, r), 3
+        def draw(k):
+            start, width, weight = (jnp.asarray(a, dtype)[k // 2] for a in parts)
+            place = jax.random.uniform(jax.random.fold_in(key_of_places, k), (), dtype)
+            if order is None:
+                baseline = pick(jax.random.fold_in(key_of_baselines, k))
+            else:
+                baseline = pick(order[jnp.asarray(member)[k]])
+            one = at(start + width * place, x, baseline, *args)
+            scaled = lambda a: (a * weight).astype(a.dtype)
+            return dataclasses.replace(
+                one,
+                values=jax.tree.map(scaled, one.values),
+                delta=scaled(one.delta),
+                baseline_score=scaled(one.baseline_score),
             )
-            shift = jax.random.uniform(key_of_shift, (), dtype)
-            count = draws // REPLICATES
-            order = None if rows is None else _some(key_of_order, rows, count)
 
-            def draw(k):
-                if order is None:
-                    baseline, t = pick(jax.random.fold_in(key_of_samples, k)), _spread(k, 0)
-                else:
-                    baseline, t = pick(order[k % rows]), _spread(k // rows, k % rows)
-                return at((t.astype(dtype) + shift) % 1, x, baseline, *args)
-
-            found = mean_of(draw, count, chunk_size)
-            # What differs between dependent draws says nothing of the error.
-            nothing = jax.tree.map(jnp.zeros_like, found.error)
-            return dataclasses.replace(found, error=nothing)
-
-        return mean_of(replicate, REPLICATES, 1)
+        return mean_of_pairs(draw, draws, chunk_size)
 
     return _compiled.function(caller, explain)
+
+
+def _parts(count: int, rows: int | None):
+    """The parts of which each gives two draws: start, width on the path, and weight.
+
+    Before them, for each draw, which of the drawn rows it takes. Each row has its parts,
+    if there are enough; their numbers differ by one at the most, the weights of the rows
+    do not. Else a part of [0, 1] is that of the paths from all rows.
+    """
+    part = np.arange(count)
+    if rows is None or rows > count:
+        ones = np.ones(count)
+        return np.arange(2 * count) % (rows or 1), part / count, ones / count, ones
+    row = part * rows // count
+    width = 1 / np.bincount(row)[row]
+    start = (part - np.searchsorted(row, row)) * width
+    return np.repeat(row, 2), start, width, width * count / rows
 
 
 def _some(key, rows: int, count: int):
@@ -292,16 +308,6 @@ def _some(key, rows: int, count: int):
     _, order = jax.lax.top_k(jax.random.uniform(key_of_order, (rows,)), min(count, rows))
     # Of equal numbers, which millions of rows have, the first wins: it is a random row.
     return (order + jax.random.randint(key_of_start, (), 0, rows)) % rows
-
-
-def _spread(sweep, row):
-    """Places in [0, 1), far apart for successive sweeps of a row, and for successive rows.
-
-    Multiples of the golden and the silver ratio, as fractions of 2**32: integers wrap.
-    """
-    golden, silver = jnp.uint32(0x9E3779B9), jnp.uint32(0x6A09E668)
-    place = golden * jnp.asarray(sweep, jnp.uint32) + silver * jnp.asarray(row, jnp.uint32)
-    return (place >> 8).astype(jnp.float32) * 2.0**-24
 
 
 def _one_gradient(f, path, operands, rule, chunk_size) -> Attribution:
