@@ -41,7 +41,6 @@ from igjax.integrated import (
 )
 from igjax.interactions import (
     TopInteractions as TopInteractions,
-    group_interactions as group_interactions,
     integrated_hessian_product as integrated_hessian_product,
     integrated_hessians as integrated_hessians,
     top_interactions as top_interactions,

@@ -28,7 +28,7 @@ class Status(enum.IntEnum):
     """
 
     TOLERANCE_MET = 0  # the tolerance is met, and verified
-    NO_TOLERANCE = 1  # none was asked for: fixed rules, always
+    NO_TOLERANCE = 1  # none was asked for: fixed rules and means over all draws
     BUDGET_SPENT = 2  # max_evaluations were not enough
     RESOLUTION = 3  # the resolution of the dtype was reached
     NON_FINITE = 4  # a score or gradient on the path is not finite
@@ -42,7 +42,7 @@ class Status(enum.IntEnum):
 
 _MEANINGS = {
     Status.TOLERANCE_MET: "tolerance met and verified",
-    Status.NO_TOLERANCE: "no tolerance asked (fixed rule)",
+    Status.NO_TOLERANCE: "no tolerance asked",
     Status.BUDGET_SPENT: "budget spent before the tolerance was met",
     Status.RESOLUTION: "resolution of the dtype reached before the tolerance was met",
     Status.NON_FINITE: "a score or gradient on the path is not finite",

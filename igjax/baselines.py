@@ -460,7 +460,7 @@ def compare(attribute, x, baselines, *args) -> Comparison:
             method; bind the key of a random one with `functools.partial`.
         x: pytree of arrays, one example.
         baselines: a list or tuple of baselines, each like x; a scalar stands for a whole
-            leaf.
+            leaf. A data set is none of them: of two, attribute and look at the results.
         *args: passed to the attribution.
 
     Returns:

@@ -163,9 +163,9 @@ def _advice(result, error, size) -> str:
     if worst <= 1e-2 * size:
         return f"By its own samples the rule resolves the path to 1% or better. {_BLIND}"
     return (
-        f"The rule does not resolve the path: errors may reach {_percent(worst, size)} of "
-        "the attribution. Use rules.adaptive(tolerance), or a finer rule; and more draws "
-        "if there are any."
+        f"Errors may reach {_percent(worst, size)} of the attribution. Where f is smooth a "
+        "fixed rule puts its own far too high: rules.adaptive(tolerance) tells, or a few "
+        "more nodes. Of random draws take more."
     )
 
 

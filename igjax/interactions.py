@@ -30,7 +30,6 @@ from igjax.path_integral import estimated_error
 
 __all__ = [
     "TopInteractions",
-    "group_interactions",
     "integrated_hessian_product",
     "integrated_hessians",
     "top_interactions",
@@ -44,8 +43,9 @@ def integrated_hessians(f, *, nodes: int = 16, chunk_size=None) -> Callable:
 
     The matrix is symmetric, and its rows add up to Integrated Gradients: off the diagonal
     stands what two features do together, on it what one does alone. Use it for tables of
-    up to some hundreds of features; `group_interactions`, `top_interactions` and
-    `integrated_hessian_product` never hold the matrix.
+    up to some hundreds of features; `top_interactions` and `integrated_hessian_product`
+    never hold the matrix, and of groups of features, regions or words,
+    `grouped(f, count, method=igjax.integrated_hessians)` computes the small one only.
 
     f must be smooth: second derivatives do not see the kinks of ReLU (replace it by
     softplus or GELU). `delta` shows what is missed.
@@ -125,62 +125,14 @@ def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
     return attribute
 
 
-def group_interactions(f, groups, count: int, *, nodes: int = 16, chunk_size=None):
-    r"""Interactions between groups of features: regions, words, columns of one variable.
-
-    $$\Gamma_{GH} = \sum_{i \in G} \sum_{j \in H} \Gamma_{ij}$$
-
-    Args:
-        f: as in `integrated_hessians`.
-        groups: pytree like x of integers in [0, count): the group of each feature.
-            Features with another number, -1 say, are in none.
-        count: the number of groups.
-        nodes: as in `integrated_hessians`.
-        chunk_size: how many groups are computed side by side; None is 16.
-
-    Returns:
-        `attribute(x, baseline, *args) -> Attribution`, whose values have shape
-        (count, count).
-
-    Raises:
-        TypeError: as `integrated_hessians`, and if the groups are no integers.
-        ValueError: as `integrated_hessians`, and if the groups are not like x.
-
-    Example:
-        >>> import igjax, jax.numpy as jnp
-        >>> f = lambda x: x[0] * x[1] * x[2]
-        >>> attribute = igjax.group_interactions(f, jnp.array([0, 0, 1]), 2)
-        >>> attribute(jnp.full(3, 3.0), jnp.zeros(3)).values.round()
-        Array([[12.,  6.],
-               [ 6.,  3.]], dtype=float32)
-    """
-    caller = "group_interactions"
-    _checks.count(caller, "count", count)
-    groups = jax.tree.map(jnp.asarray, groups)
-    kinds = {str(g.dtype) for g in jax.tree.leaves(groups)}
-    if not all(jnp.issubdtype(kind, jnp.integer) for kind in kinds):
-        raise TypeError(f"{caller}: groups must be integers, got {sorted(kinds)}.")
-    rule = _log_rule(caller, nodes)._replace(directions=groups)
-    inner = _attribution(caller, _grouped(count), f, rule, chunk_size)
-
-    def attribute(x, baseline, /, *args):
-        shapes = [jax.tree.map(np.shape, tree) for tree in (x, groups)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"{caller}: groups must be like x, {shapes[0]}, got {shapes[1]}."
-            )
-        return inner(x, baseline, *args)
-
-    return attribute
-
-
 class TopInteractions(NamedTuple):
     """Interactions among the features with the largest attributions.
 
     Attributes:
         features: shape (k,), where they stand among the raveled leaves of x, the largest
             attribution first.
-        attribution: an `Attribution`, whose values have shape (k, k).
+        attribution: an `Attribution`, whose values have shape (k, k). Its `delta` is what
+            the block leaves of f(x) - f(baseline): the share of all other pairs.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -352,19 +304,6 @@ def _product(f, path, operands, rule, chunk_size):
 
 
 @functools.lru_cache  # an equal recipe must be the same one: programs are kept by it
-def _grouped(count: int):
-    def recipe(f, path, operands, rule, chunk_size):
-        flat = _flat("group_interactions", f, path, operands, rule, chunk_size)
-        labels = jnp.concatenate([a.ravel() for a in jax.tree.leaves(rule.directions)])
-        members = (labels[None] == jnp.arange(count)[:, None]).astype(flat.dtype)
-        rows = flat.products(members)
-        grouped = jnp.einsum("rmi,gi->rmg", rows, members, precision="highest")
-        return _result(flat, grouped, lambda a: a, len(rule.nodes) * count)
-
-    return recipe
-
-
-@functools.lru_cache
 def _top(k: int):
     def recipe(f, path, operands, rule, chunk_size):
         flat = _flat("top_interactions", f, path, operands, rule, chunk_size)

@@ -225,9 +225,9 @@ def layers_stacked():
 def by_word(text):
     """What pairs of words do together, and the words."""
     f, words, x, unknown, args = sentence(text)
-    groups = jnp.broadcast_to(jnp.arange(len(words))[:, None], x.shape)
-    attribute = igjax.group_interactions(f, groups, len(words), nodes=64)
-    return attribute(x, unknown, *args), words
+    groups = jnp.arange(len(words))[:, None]
+    attribute = igjax.grouped(f, len(words), method=igjax.integrated_hessians, nodes=64)
+    return attribute(x, unknown, groups, *args), words
 
 
 def interactions_matrix():

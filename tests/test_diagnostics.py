@@ -108,7 +108,7 @@ def test_a_report_states_the_numbers_of_the_result():
 
 ADVICE = {
     Status.TOLERANCE_MET: "The values are within the tolerance of the exact ones.",
-    Status.NO_TOLERANCE: "The rule does not resolve the path: errors may reach 2.00%",
+    Status.NO_TOLERANCE: "Errors may reach 2.00% of the attribution",
     Status.BUDGET_SPENT: "Raise max_evaluations",
     Status.RESOLUTION: "Compute in float64",
     Status.NON_FINITE: "nothing can be trusted",

@@ -102,21 +102,17 @@ def test_features_that_are_only_added_do_not_interact():
     close(result.values, np.diag(np.sin(X) - np.sin(B)))
 
 
-def test_rows_blocks_and_groups_are_those_of_the_matrix():
-    groups = np.array([1, -1, 1])
+def test_rows_and_blocks_are_those_of_the_matrix():
     product = igjax.integrated_hessian_product(smooth)
-    matrix, chunked, rows, grouped, top = together(
+    matrix, chunked, rows, top = together(
         lambda: igjax.integrated_hessians(smooth)(X, B),
         lambda: igjax.integrated_hessians(smooth, chunk_size=2)(X, B),
         lambda: jax.vmap(product, (None, None, 0))(X, B, np.eye(3)[:2]),
-        lambda: igjax.group_interactions(smooth, groups, 2)(X, B),
         lambda: igjax.top_interactions(smooth, 2)(X, B),
     )
     close(chunked.values, matrix.values)
     close(rows.values, matrix.values[:2])
     close(rows.error, matrix.error[:2], atol=1e-12)
-    members = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
-    close(grouped.values, members @ matrix.values @ members.T)
     order = np.argsort(-np.abs(matrix.values.sum(1)))[:2]
     np.testing.assert_array_equal(top.features, order)
     close(top.attribution.values, matrix.values[np.ix_(order, order)])
@@ -174,10 +170,6 @@ def test_numbers_that_count_nothing_are_refused(n):
 def test_misuse_is_refused():
     with pytest.raises(ValueError, match="weights must be like x"):
         igjax.integrated_hessian_product(smooth)(X, B, np.ones(2))
-    with pytest.raises(ValueError, match="groups must be like x"):
-        igjax.group_interactions(smooth, np.array([0, 1]), 2)(X, B)
-    with pytest.raises(TypeError, match="groups must be integers"):
-        igjax.group_interactions(smooth, np.ones(3), 2)
     with pytest.raises(ValueError, match="at least k features, got 3 for k = 4"):
         igjax.top_interactions(smooth, 4)(X, B)
     with pytest.raises(TypeError, match="x must be real"):

@@ -1,7 +1,7 @@
 """Interactions: how much two features do together, as a matrix or as a network.
 
 Both take a result whose values are a square matrix, of `igjax.integrated_hessians` of one
-array, `group_interactions` or `top_interactions`. What one feature does alone stands on
+array, of groups, or of `top_interactions`. What one feature does alone stands on
 the diagonal. The matrix is symmetric, so an interaction counts twice in the sum.
 """
 
@@ -148,7 +148,7 @@ def _square(caller: str, result: Attribution, names):
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise ValueError(
             f"{caller}: values must be a square matrix, got shape {values.shape}. Those of "
-            "igjax.integrated_hessians of images: use igjax.group_interactions."
+            "igjax.integrated_hessians of images: group them, with igjax.grouped."
         )
     return values, errors, _figures.labels(caller, names, len(values))
 
