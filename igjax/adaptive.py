@@ -13,20 +13,26 @@ the nodes, the two ends, and those of `PROBES` forward-only scores spread over t
 
 A panel within its share of the error budget is accepted into the totals; otherwise it
 is cut: out comes the gap between two known scores that holds most of the residual, or
-the panel is bisected. Panels are processed in generations. A decision uses its own
-example's totals at the end of the generation before, so an example's mesh does not
-depend on its neighbors. All examples of a `vmap` share one queue: the cost is the sum of
-what each needs. A jump narrower than `_narrowest` counts as the limit object: the change
-of F times the gradient's direction at the steepest node; one that is blurred by the
-rounding of t, as the change of F times the mean direction.
+it becomes two, or three if it is rough and far from its share. Panels are processed in
+generations. A decision uses its own example's totals at the end of the generation
+before, so an example's mesh does not depend on its neighbors. All examples of a `vmap`
+share one queue: the cost is the sum of what each needs. A jump narrower than
+`_narrowest` counts as the limit object: the change of F times the gradient's direction
+at the steepest node; one that is blurred by the rounding of t, as the change of F times
+the mean direction.
 
-Two things that the estimates rest on. The embedded difference overestimates the error
+Three things that the estimates rest on. The embedded difference overestimates the error
 of a smooth panel and not that of one with a kink; it is shrunk only where the nested
 rules say that the panel is smooth, each far better than the one before. And the errors
 of panels are independent in sign: those of one feature add up in squares. Where each
 panel has its features (jumps, each at its token) nothing is gained by that; where all
 have all (a network of ReLUs) the budget of a panel grows with their number (`overlap`),
-and an example ends as soon as they are small enough together.
+and an example ends as soon as they are small enough together. And a residual counts in
+the features as many times as they cancel in F, but for what rough slopes let expect of
+it, by how far seven of the nodes are off: that much the embedded difference has seen.
+The completeness gap counts so without exception (with one, sums of steps whose features
+cancel by 30 and more were called converged and were not); where it alone is too wide,
+the example is integrated once more, with half of the tolerance.
 """
 
 import functools
@@ -49,6 +55,7 @@ SAFETY = 0.9  # share of the tolerance that the estimates may use up
 CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
 BELIEF = 3.0  # how far, at most, many panels are believed more than one
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
+FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
 FLOOR = 64.0  # rounding of the whole, likewise
@@ -85,6 +92,7 @@ class _Totals(NamedTuple):
     peak: Any  # (examples, outputs): largest |F| seen
     counts: Any  # (examples, 2): gradients, jumps
     open: Any  # (examples,): panels in this generation
+    again: Any  # integrated a second time
     stopped: Any
     mesh: Any  # (examples, panels, 2): edges; swapped while the panel is to be cut
 
@@ -100,7 +108,10 @@ class _State(NamedTuple):
 
 @functools.cache
 def _tables() -> tuple[np.ndarray, ...]:
-    """Kronrod nodes and, on [0, 1], four nested rules; antiderivatives at the nodes."""
+    """Kronrod nodes and, on [0, 1], four nested rules; antiderivatives at the nodes.
+
+    The last is what those of Gauss, through seven nodes, are off by.
+    """
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
     g = np.zeros(NODES)
@@ -108,13 +119,20 @@ def _tables() -> tuple[np.ndarray, ...]:
     # Eight nodes in pairs: positive weights, and what they miss is not what Gauss misses.
     pairs = _interpolating(t, [1, 2, 5, 6, 8, 9, 12, 13])
     three = _interpolating(t, [1, 7, 13])
-    coefficients = np.linalg.inv(chebyshev.chebvander(2 * t - 1, NODES - 1))
-    # Chebyshev coefficients of the integral from 0 of the interpolant of slopes.
-    integral = np.stack(
-        [chebyshev.chebint(column, lbnd=-1, scl=0.5) for column in coefficients.T], axis=1
-    )
-    ends = chebyshev.chebvander(2 * np.append(t, 1.0) - 1, NODES)
-    return t, np.stack([k, g, pairs, three]), integral, ends @ integral
+    integral = _antiderivative(t)
+    at = 2 * np.append(t, 1.0) - 1
+    collocation = chebyshev.chebvander(at, NODES) @ integral
+    coarse = np.zeros_like(collocation)
+    coarse[:, 1::2] = chebyshev.chebvander(at, NODES // 2) @ _antiderivative(t[1::2])
+    weights = np.stack([k, g, pairs, three])
+    return t, weights, integral, collocation, collocation - coarse
+
+
+def _antiderivative(t) -> np.ndarray:
+    """Chebyshev coefficients of the integral from 0 of the interpolant of values at t."""
+    coefficients = np.linalg.inv(chebyshev.chebvander(2 * t - 1, len(t) - 1))
+    columns = [chebyshev.chebint(a, lbnd=-1, scl=0.5) for a in coefficients.T]
+    return np.stack(columns, axis=1)
 
 
 def _interpolating(t, some) -> np.ndarray:
@@ -244,7 +262,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
         return jnp.maximum(tolerance[:, None] * totals.size, absolute[:, None] + floor)
 
     def generation(state):
-        limit = bound(state.totals)
+        limit = bound(state.totals) * _strict(state.totals)
         chunk = functools.partial(
             _chunk, problem, evaluate, probes, tolerance, limit, state.totals, lanes
         )
@@ -278,6 +296,11 @@ def _rounding(problem, totals):
 def _divided(a, b):
     """The quotient a / b, and a where b is 0."""
     return a / jnp.where(b == 0, 1, b)
+
+
+def _strict(totals):
+    """Which part of the bound the estimates may use, of (examples, 1)."""
+    return jnp.where(totals.again, 0.5, 1.0).astype(totals.size.dtype)[:, None]
 
 
 def _gap(problem, totals, values, probes):
@@ -316,6 +339,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         peak=jnp.abs(probes).max(1),
         counts=jnp.zeros((size, 2), jnp.int32),
         open=jnp.ones(size, jnp.int32),
+        again=jnp.zeros(size, bool),
         stopped=jnp.zeros(size, bool),
         mesh=jnp.zeros((size, most, 2), dtype),
     )
@@ -383,7 +407,8 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         mesh=totals.mesh.at[at, slot].set(kept, mode="drop"),
     )
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
-    children, wide = _cut(panel, seen.known, worst, zoom)
+    far = ((seen.error.sum(-1) > FAR * share) & seen.rough).any(1)
+    children, wide = _cut(panel, seen.known, worst, zoom, far)
     wanted = wide & (valid & ~accept)[:, None]
     then, then_count = _append(state.then, state.then_count, children, wanted)
     return state._replace(
@@ -402,6 +427,7 @@ class _Measured(NamedTuple):
     jitter: Any
     volume: Any  # sum of |kronrod|
     steep: Any
+    rough: Any  # none of the nested rules is far better than the one before
     known: Any
 
 
@@ -415,7 +441,7 @@ class _Known(NamedTuple):
 
 def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     """The integrals of panels and both indicators of their error."""
-    _, weights, integral, collocation = (_table(problem, i) for i in range(4))
+    _, weights, integral, collocation, finer = (_table(problem, i) for i in range(5))
     dot = functools.partial(jnp.einsum, precision="highest")
     width = panel.edges[:, 1] - panel.edges[:, 0]
     scale = width[:, None, None]
@@ -440,7 +466,9 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     whole = mass.sum(-1)
     noise = NOISE * problem.eps * (peak + whole)
     steep = width[:, None] * dot("k,pko->po", weights[0], jnp.abs(slope))
-    residual = _amplified(jnp.abs(known.residual).max(1), noise, whole, steep)
+    expected = shrink * (scale * jnp.abs(dot("jk,pko->pjo", finer, slope))).max(1)
+    residual = jnp.abs(known.residual).max(1)
+    residual = _amplified(residual, expected + noise, whole, steep)
 
     # What the profile does not explain belongs to some feature: spread it by size. And
     # where the two rules agree on a feature by chance, it shares in what they do not;
@@ -465,6 +493,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
         jitter=JITTER * problem.eps * jnp.abs(c).sum(-1).max(1),
         volume=volume,
         steep=steep,
+        rough=shrink == 1,
         known=known,
     )
 
@@ -512,13 +541,14 @@ def _chebyshev(u):
     )
 
 
-def _amplified(gap, noise, mass, steep):
+def _amplified(gap, known, mass, steep):
     """A change of F that is not explained, as large as it may be in the features.
 
     What the slopes miss is missing in every feature: where features cancel in F, it
-    stands for more than its size, by the ratio of mass to slope.
+    stands for more than its size, by the ratio of mass to slope. Not so what is `known`:
+    rounding, and what rough slopes are off by.
     """
-    return jnp.maximum(gap, (gap - noise) * _divided(mass, steep))
+    return jnp.maximum(gap, (gap - known) * _divided(mass, steep))
 
 
 def _worst_gap(known: _Known):
@@ -589,10 +619,12 @@ def _where(mask, ours, theirs):
     return jax.tree.map(lambda a, b: jnp.where(mask, a, b), ours, theirs)
 
 
-def _cut(panel, known: _Known, worst, zoom):
+def _cut(panel, known: _Known, worst, zoom, far):
     """The children of each panel, three, and which of them are wider than nothing."""
-    middle = panel.edges.mean(1, keepdims=True)
-    nearest = jnp.argmin(jnp.abs(known.t - middle), 1)[:, None]
+    width = jnp.diff(panel.edges)
+    third = jnp.where(far[:, None], 1 / 3, 1 / 2).astype(width.dtype)
+    places = panel.edges[:, :1] + width * jnp.concatenate([third, 1 - third], 1)
+    nearest = jnp.argmin(jnp.abs(known.t[:, :, None] - places[:, None]), 1)
     inner = jnp.concatenate([worst, worst + 1], 1)
     inner = jnp.where(zoom[:, None], inner, nearest)
     both = lambda ends, a: jnp.concatenate([ends[:, :1], _row(a, inner), ends[:, 1:]], 1)
@@ -639,7 +671,8 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     together = jnp.sqrt(whole[:, 1]).sum(-1)
     size = jnp.abs(whole[:, 0]).sum(-1)
     gap = _gap(problem, totals, whole[:, 0], probes)
-    small = jnp.maximum(together, gap) <= SAFETY * bound(totals._replace(size=size))
+    limit = SAFETY * bound(totals._replace(size=size))
+    small = (together <= _strict(totals) * limit) & (gap <= limit)
     enough = small.all(1)
     stop = (children > 0) & over & ~enough
     drop = stop | enough | ~jnp.isfinite(totals.spent).all((1, 2))
@@ -660,7 +693,41 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     place = jnp.where(keep, jnp.cumsum(keep) - 1, capacity)
     now = jax.tree.map(lambda a: a.at[place].set(a, mode="drop"), state.then)
     count, zero = keep.sum().astype(jnp.int32), jnp.int32(0)
-    return _State(now, count, zero, state.then, zero, totals)
+    state = _State(now, count, zero, state.then, zero, totals)
+    finished = (state.totals.open == 0) & (children == 0) & (totals.counts[:, 1] == 0)
+    gap = (gap > bound(totals)).any(1) & jnp.isfinite(gap).all(1)
+    room = 3 * totals.counts[:, 0] <= problem.max_evaluations
+    return _again(state, finished & gap & room & ~totals.again, probes)
+
+
+def _again(state: _State, which, probes) -> _State:
+    """Integrates those examples again, with half of the tolerance.
+
+    All their panels were accepted, but the gap is wider than it may be: as can happen
+    by chance where there are many, none of which is to blame.
+    """
+    totals, size = state.totals, len(which)
+    place = state.count + jnp.cumsum(which, dtype=jnp.int32) - 1
+    place = jnp.where(which, place, len(state.now.example))
+    first = _Panels(
+        jnp.tile(jnp.arange(2, dtype=state.now.edges.dtype), (size, 1)),
+        probes[:, jnp.array([0, -1])],
+        jnp.arange(size, dtype=jnp.int32),
+    )
+    put = lambda a, new: a.at[place].set(new, mode="drop")
+    clear = lambda a: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), 0, a)
+    return state._replace(
+        now=jax.tree.map(put, state.now, first),
+        count=state.count + which.sum().astype(jnp.int32),
+        totals=totals._replace(
+            done=clear(totals.done),
+            spent=clear(totals.spent),
+            mesh=clear(totals.mesh),
+            open=jnp.where(which, 1, totals.open),
+            overlap=jnp.where(which[:, None], 1, totals.overlap),
+            again=totals.again | which,
+        ),
+    )
 
 
 def _narrowest(dtype) -> float:

@@ -131,6 +131,29 @@ def test_two_jumps_that_cancel_in_the_score_are_both_found():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cancel", [30, 1000])
+def test_steps_whose_features_cancel_are_never_promised_wrongly(cancel):
+    # Eight steps of any width in one direction u, in which features cancel so many times.
+    generator = np.random.default_rng(cancel)
+    x, u = generator.normal(size=(2, 500, 6))
+    size, rest = np.abs(u * x)[:, :-1].sum(1), (u * x)[:, :-1].sum(1)
+    u[:, -1] = ((size + np.abs(rest)) / cancel - rest) / x[:, -1]
+    u /= (u * x).sum(1, keepdims=True)
+    place, height = generator.uniform(size=(500, 8)), generator.normal(size=(500, 8))
+    width = 10 ** generator.uniform(-6, 0, (500, 8))
+
+    def f(x, u, place, width, height):
+        return height @ jax.nn.sigmoid((x @ u - place) / width)
+
+    attribute = quickly(jax.vmap(explain(f), in_axes=(0, None, 0, 0, 0, 0)))
+    result = attribute(x, 0.0, u, place, width, height)
+    change = expit((1 - place) / width) - expit(-place / width)
+    exact = (height * change).sum(1, keepdims=True) * u * x
+    assert keeps_promise(result, exact, 1e-2)[result.converged].all()
+    assert np.mean(result.converged) >= 0.9
+
+
+@pytest.mark.slow
 def test_kinks_of_a_hidden_layer_of_relus_are_resolved():
     generator = np.random.default_rng(8)
     w, c = generator.normal(size=(12, 5)), generator.normal(size=12)
