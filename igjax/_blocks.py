@@ -20,10 +20,14 @@ CHUNK_ELSEWHERE = (1, 64, 1 << 30)
 SHARE = 1 / 64  # of the memory for a block of one example: half of it for a batch of 32
 
 
-def chunk(f, path, dtype, nodes: int) -> int:
-    """A number of nodes for one block that suits the device and wastes no evaluation."""
+def chunk(f, path, dtype, nodes: int, outputs: int = 1) -> int:
+    """A number of nodes for one block that suits the device and wastes no evaluation.
+
+    At each node there are the gradients of so many outputs.
+    """
     least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
-    size = max(footprint(lambda t: f(path(t)), jnp.zeros((), dtype)), 1)
+    size = max(outputs * footprint(lambda t: f(path(t)), jnp.zeros((), dtype)), 1)
+    least = least if outputs == 1 else 1
     fit = max(least, min(most, budget // size))
     fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)

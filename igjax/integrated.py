@@ -176,7 +176,8 @@ def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
         return _adaptive(*profile, operands.x, rule)
     f, path = partial(f, operands), partial(path, operands)
     nodes, rows = np.shape(rule.nodes)[-1], 1 + np.shape(rule.error_weights)[-2]
-    size = chunk_size or chunk(f, path, parameter_dtype(operands.x), nodes)
+    outputs = jax.eval_shape(f, operands.x).size
+    size = chunk_size or chunk(f, path, parameter_dtype(operands.x), nodes, outputs)
     sweep = Sweep(nodes, rows, pulled=rows, block=size)
     hoisted = _hoisting.integral(f, path, operands, sweep)
     if hoisted is None:
@@ -189,7 +190,7 @@ def _fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
     dtype = parameter_dtype(operands.x)
     start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
     evaluations = np.shape(rule.nodes)[-1]
-    size = chunk_size or chunk(f, path, dtype, evaluations)
+    size = chunk_size or chunk(f, path, dtype, evaluations, end.size)
     values, error = path_integral(f, path, dtype, rule, size, pull)
     delta = total(values, end.ndim) - (widen(end) - widen(start))
     return without_tolerance(values, error, delta, start, end, evaluations, 2)

@@ -198,11 +198,11 @@ def test_memory_grows_with_the_block():
 # Blocks that fit.
 
 
-def block(monkeypatch, megabytes: float, width: int, nodes: int = 50) -> int:
+def block(monkeypatch, megabytes: float, width: int, nodes=50, outputs=1) -> int:
     monkeypatch.setattr(_blocks, "memory", lambda: int(megabytes * 2**20))
     f = lambda x: jnp.sum(jnp.tanh(x))
     path = lambda t: t * jnp.ones(width, "float32")
-    return _blocks.chunk(f, path, jnp.float32, nodes)
+    return _blocks.chunk(f, path, jnp.float32, nodes, outputs)
 
 
 def test_a_block_takes_a_small_share_of_the_memory(monkeypatch):
@@ -220,6 +220,14 @@ def test_a_small_function_is_evaluated_in_equal_blocks(monkeypatch):
     assert block(monkeypatch, 1e4, 8, nodes=50) == 25
     assert block(monkeypatch, 1e4, 8, nodes=26) == 13
     assert block(monkeypatch, 1e4, 8, nodes=3) == 3
+
+
+def test_gradients_of_many_outputs_at_a_node_count_for_many_nodes(monkeypatch):
+    width = 1 << 16
+    assert block(monkeypatch, 1e5, width, nodes=64) == 8
+    assert block(monkeypatch, 1e5, width, nodes=64, outputs=4) == 2
+    assert block(monkeypatch, 1e5, width, nodes=64, outputs=1000) == 1
+    assert block(monkeypatch, 1e5, width, outputs=0) == 25
 
 
 def test_a_huge_function_is_evaluated_point_by_point(monkeypatch):
