@@ -327,7 +327,8 @@ def gauss_legendre(n: int) -> Rule:
     """The Gauss-Legendre rule: degree 2n - 1, the best for smooth integrands.
 
     With GELU, tanh or softmax networks the error falls geometrically: 9 nodes are
-    good to five digits, 17 to all those of float32. On ReLU networks it is O(1/n), like every fixed rule.
+    good to five digits, 17 to all those of float32. On ReLU networks it is O(1/n), like
+    every fixed rule.
 
     Args:
         n: number of nodes, at least 1.
