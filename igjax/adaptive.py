@@ -85,7 +85,7 @@ class _Panels(NamedTuple):
 class _Totals(NamedTuple):
     done: Any  # (examples, 3, outputs, features): values, squared errors, mass
     pending: Any  # values and squared errors of the panels cut in this generation
-    spent: Any  # (examples, 2, outputs): indicators, integral of |slope|
+    spent: Any  # (examples, 3, outputs): indicators, integral of |slope|, astray squared
     pending_spent: Any
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
@@ -280,7 +280,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
         score=probes[:, -1],
         baseline_score=probes[:, 0],
         bound=bound(totals._replace(size=jnp.abs(values).sum(-1))),
-        gap=_gap(problem, totals, values, probes),
+        gap=_gap(problem, totals, values, squares, probes),
         evaluations=totals.counts[:, 0],
         jumps=totals.counts[:, 1],
         stopped=totals.stopped,
@@ -303,11 +303,22 @@ def _strict(totals):
     return jnp.where(totals.again, 0.5, 1.0).astype(totals.size.dtype)[:, None]
 
 
-def _gap(problem, totals, values, probes):
-    """The completeness gap of values, as large as it may be in the features."""
+def _gap(problem, totals, values, squares, probes):
+    """The completeness gap of values, as large as it may be in the features.
+
+    What the rough slopes of all panels are astray by, added up in squares, is in the
+    features what their errors say; what exceeds that may be as much as they cancel.
+    """
     delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
-    return _amplified(delta, FLOOR / 8 * _rounding(problem, totals), mass, steep)
+    floor = FLOOR / 8 * _rounding(problem, totals)
+    known = COVER * jnp.sqrt(totals.spent[:, 2])
+    errors = jnp.sqrt(squares).sum(-1)
+    strict = _amplified(delta, floor, mass, steep)
+    excess = jnp.maximum(delta - known, 0)
+    return jnp.minimum(
+        strict, jnp.maximum(delta, errors + _amplified(excess, floor, mass, steep))
+    )
 
 
 def lanes_of(examples: int) -> int:
@@ -332,7 +343,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
         pending=jnp.zeros((size, 2, outputs, features), dtype),
-        spent=jnp.zeros((size, 2, outputs), dtype),
+        spent=jnp.zeros((size, 3, outputs), dtype),
         pending_spent=narrow,
         size=narrow,
         overlap=narrow + 1,
@@ -394,13 +405,14 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
     both = value, error**2
+    astray = jnp.where(jump[:, None], 0, seen.astray)
     spent = error.sum(-1)
     slot = totals.counts[example, 0] // NODES + _rank_within(at)
     kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     totals = totals._replace(
         done=add(totals.done, accept, *both, seen.mass),
         pending=add(totals.pending, ~accept, *both),
-        spent=add(totals.spent, accept, spent, seen.steep),
+        spent=add(totals.spent, accept, spent, seen.steep, astray**2),
         pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
         peak=totals.peak.at[at].max(peak, mode="drop"),
         counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump),
@@ -426,6 +438,7 @@ class _Measured(NamedTuple):
     noise: Any
     jitter: Any
     volume: Any  # sum of |kronrod|
+    astray: Any  # the embedded difference of the slope
     steep: Any
     rough: Any  # none of the nested rules is far better than the one before
     known: Any
@@ -492,6 +505,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
         noise=noise,
         jitter=JITTER * problem.eps * jnp.abs(c).sum(-1).max(1),
         volume=volume,
+        astray=shrink * jnp.abs((kronrod - gauss).sum(-1)),
         steep=steep,
         rough=shrink == 1,
         known=known,
@@ -670,7 +684,7 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     linear = totals.spent[:, 0] + totals.pending_spent
     together = jnp.sqrt(whole[:, 1]).sum(-1)
     size = jnp.abs(whole[:, 0]).sum(-1)
-    gap = _gap(problem, totals, whole[:, 0], probes)
+    gap = _gap(problem, totals, *whole.swapaxes(0, 1), probes)
     limit = SAFETY * bound(totals._replace(size=size))
     small = (together <= _strict(totals) * limit) & (gap <= limit)
     enough = small.all(1)
