@@ -30,9 +30,9 @@ have all (a network of ReLUs) the budget of a panel grows with their number (`ov
 and an example ends as soon as they are small enough together. And a residual counts in
 the features as many times as they cancel in F, but for what rough slopes let expect of
 it, by how far seven of the nodes are off: that much the embedded difference has seen.
-The completeness gap counts so without exception (with one, sums of steps whose features
-cancel by 30 and more were called converged and were not); where it alone is too wide,
-the example is integrated once more, with half of the tolerance.
+So does the completeness gap, but for what the embedded differences of the slope, in
+squares, let expect of it: so much is in the errors of the features as it is. Where the
+gap alone is too wide, the example is integrated once more, with half of the tolerance.
 """
 
 import functools
@@ -55,6 +55,7 @@ SAFETY = 0.9  # share of the tolerance that the estimates may use up
 CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
 BELIEF = 3.0  # how far, at most, many panels are believed more than one
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
+SPARE = 0.5  # how far shares are overdrawn: many panels do not use theirs up
 FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
@@ -307,7 +308,8 @@ def _gap(problem, totals, values, squares, probes):
     """The completeness gap of values, as large as it may be in the features.
 
     What the rough slopes of all panels are astray by, added up in squares, is in the
-    features what their errors say; what exceeds that may be as much as they cancel.
+    features what their errors say, at the most: were all steps in one direction, the two
+    would be in proportion. What exceeds it may be as much as the features cancel.
     """
     delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
@@ -380,6 +382,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     own = jnp.where(first, tolerance[example][:, None] * seen.volume, 0)
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
+    left = left * (1 + SPARE * (belief - 1))
     share = left / before.open[example][:, None].astype(problem.dtype)
     small = seen.error.sum(-1) <= share
     fine = (small | (seen.indicator <= seen.noise)).all(1)
