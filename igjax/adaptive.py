@@ -9,7 +9,10 @@ Unit of work: a panel [lo, hi] with the 15 Gauss-Kronrod nodes. Its two indicato
 nothing: (a) the embedded difference of Kronrod and Gauss, feature by feature; (b) the
 profile residual: the slope, integrated, must reproduce F at every known score, the 15 of
 the nodes, the two ends, and those of `PROBES` forward-only scores spread over the path.
-(b) sees what (a) and completeness cannot: spikes between nodes, jumps that cancel.
+(b) sees what (a) and completeness cannot: spikes between nodes, jumps that cancel. Its
+sharpest part is (c): between two neighboring scores F changes by more than the slopes of
+the panel allow. No kink does that; a step does, however small among the kinks, and whose
+features it belongs to nobody has seen: it counts many times over.
 
 A panel within its share of the error budget is accepted into the totals; otherwise it
 is cut: out comes the gap between two known scores that holds most of the residual, or
@@ -56,6 +59,8 @@ CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded di
 BELIEF = 3.0  # how far, at most, many panels are believed more than one
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
 SPARE = 0.5  # how far shares are overdrawn: many panels do not use theirs up
+REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
+DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
 FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
@@ -486,14 +491,20 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     residual = jnp.abs(known.residual).max(1)
     residual = _amplified(residual, expected + noise, whole, steep)
 
+    # (c) what F changes by between two known scores beyond any slope of the panel.
+    off = REACH * (slope.max(1) - slope.min(1))[:, None]
+    change = jnp.abs(jnp.diff(known.residual, axis=1)) - noise[:, None]
+    unseen = jnp.maximum(change - jnp.diff(known.t, axis=1)[..., None] * off, 0).sum(1)
+    unseen = jnp.maximum(DOUBT * unseen, _amplified(unseen, 0, whole, steep))
+
     # What the profile does not explain belongs to some feature: spread it by size. And
     # where the two rules agree on a feature by chance, it shares in what they do not;
     # less so the more panels there are, since not all of them agree by chance.
-    excess = jnp.maximum(residual - belief * embedded, 0)[..., None]
+    excess = jnp.maximum(jnp.maximum(residual - belief * embedded, unseen), 0)[..., None]
     chance = embedded / belief
     even, total = 1 / max(problem.features, 1), whole[..., None]
     spread = jnp.where(total == 0, even, _divided(mass, total))
-    caution = jnp.where((shrink < 1) | (residual > belief * embedded), CAUTION, 1)
+    caution = jnp.where((shrink < 1) | (excess[..., 0] > 0), CAUTION, 1)
     return _Measured(
         kronrod=kronrod,
         mass=mass,
