@@ -9,7 +9,10 @@ Unit of work: a panel [lo, hi] with the 15 Gauss-Kronrod nodes. Its two indicato
 nothing: (a) the embedded difference of Kronrod and Gauss, feature by feature; (b) the
 profile residual: the slope, integrated, must reproduce F at every known score, the 15 of
 the nodes, the two ends, and those of `PROBES` forward-only scores spread over the path.
-(b) sees what (a) and completeness cannot: spikes between nodes, jumps that cancel.
+(b) sees what (a) and completeness cannot: spikes between nodes, jumps that cancel. Its
+sharpest part is (c): between two neighboring scores F changes by more than the slopes of
+the panel allow. No kink does that; a step does, however small among the kinks, and whose
+features it belongs to nobody has seen: it counts many times over.
 
 A panel within its share of the error budget is accepted into the totals; otherwise it
 is cut: out comes the gap between two known scores that holds most of the residual, or
@@ -30,9 +33,9 @@ have all (a network of ReLUs) the budget of a panel grows with their number (`ov
 and an example ends as soon as they are small enough together. And a residual counts in
 the features as many times as they cancel in F, but for what rough slopes let expect of
 it, by how far seven of the nodes are off: that much the embedded difference has seen.
-The completeness gap counts so without exception (with one, sums of steps whose features
-cancel by 30 and more were called converged and were not); where it alone is too wide,
-the example is integrated once more, with half of the tolerance.
+So does the completeness gap, but for what the embedded differences of the slope, in
+squares, let expect of it: so much is in the errors of the features as it is. Where the
+gap alone is too wide, the example is integrated once more, with half of the tolerance.
 """
 
 import functools
@@ -55,6 +58,9 @@ SAFETY = 0.9  # share of the tolerance that the estimates may use up
 CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
 BELIEF = 3.0  # how far, at most, many panels are believed more than one
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
+SPARE = 0.5  # how far shares are overdrawn: many panels do not use theirs up
+REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
+DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
 FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
@@ -85,7 +91,7 @@ class _Panels(NamedTuple):
 class _Totals(NamedTuple):
     done: Any  # (examples, 3, outputs, features): values, squared errors, mass
     pending: Any  # values and squared errors of the panels cut in this generation
-    spent: Any  # (examples, 2, outputs): indicators, integral of |slope|
+    spent: Any  # (examples, 3, outputs): indicators, integral of |slope|, astray squared
     pending_spent: Any
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
@@ -280,7 +286,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
         score=probes[:, -1],
         baseline_score=probes[:, 0],
         bound=bound(totals._replace(size=jnp.abs(values).sum(-1))),
-        gap=_gap(problem, totals, values, probes),
+        gap=_gap(problem, totals, values, squares, probes),
         evaluations=totals.counts[:, 0],
         jumps=totals.counts[:, 1],
         stopped=totals.stopped,
@@ -303,11 +309,23 @@ def _strict(totals):
     return jnp.where(totals.again, 0.5, 1.0).astype(totals.size.dtype)[:, None]
 
 
-def _gap(problem, totals, values, probes):
-    """The completeness gap of values, as large as it may be in the features."""
+def _gap(problem, totals, values, squares, probes):
+    """The completeness gap of values, as large as it may be in the features.
+
+    What the rough slopes of all panels are astray by, added up in squares, is in the
+    features what their errors say, at the most: were all steps in one direction, the two
+    would be in proportion. What exceeds it may be as much as the features cancel.
+    """
     delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
-    return _amplified(delta, FLOOR / 8 * _rounding(problem, totals), mass, steep)
+    floor = FLOOR / 8 * _rounding(problem, totals)
+    known = COVER * jnp.sqrt(totals.spent[:, 2])
+    errors = jnp.sqrt(squares).sum(-1)
+    strict = _amplified(delta, floor, mass, steep)
+    excess = jnp.maximum(delta - known, 0)
+    return jnp.minimum(
+        strict, jnp.maximum(delta, errors + _amplified(excess, floor, mass, steep))
+    )
 
 
 def lanes_of(examples: int) -> int:
@@ -332,7 +350,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
         pending=jnp.zeros((size, 2, outputs, features), dtype),
-        spent=jnp.zeros((size, 2, outputs), dtype),
+        spent=jnp.zeros((size, 3, outputs), dtype),
         pending_spent=narrow,
         size=narrow,
         overlap=narrow + 1,
@@ -369,6 +387,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     own = jnp.where(first, tolerance[example][:, None] * seen.volume, 0)
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
+    left = left * (1 + SPARE * (belief - 1))
     share = left / before.open[example][:, None].astype(problem.dtype)
     small = seen.error.sum(-1) <= share
     fine = (small | (seen.indicator <= seen.noise)).all(1)
@@ -394,13 +413,14 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
     both = value, error**2
+    astray = jnp.where(jump[:, None], 0, seen.astray)
     spent = error.sum(-1)
     slot = totals.counts[example, 0] // NODES + _rank_within(at)
     kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     totals = totals._replace(
         done=add(totals.done, accept, *both, seen.mass),
         pending=add(totals.pending, ~accept, *both),
-        spent=add(totals.spent, accept, spent, seen.steep),
+        spent=add(totals.spent, accept, spent, seen.steep, astray**2),
         pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
         peak=totals.peak.at[at].max(peak, mode="drop"),
         counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump),
@@ -426,6 +446,7 @@ class _Measured(NamedTuple):
     noise: Any
     jitter: Any
     volume: Any  # sum of |kronrod|
+    astray: Any  # the embedded difference of the slope
     steep: Any
     rough: Any  # none of the nested rules is far better than the one before
     known: Any
@@ -470,14 +491,20 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     residual = jnp.abs(known.residual).max(1)
     residual = _amplified(residual, expected + noise, whole, steep)
 
+    # (c) what F changes by between two known scores beyond any slope of the panel.
+    off = REACH * (slope.max(1) - slope.min(1))[:, None]
+    change = jnp.abs(jnp.diff(known.residual, axis=1)) - noise[:, None]
+    unseen = jnp.maximum(change - jnp.diff(known.t, axis=1)[..., None] * off, 0).sum(1)
+    unseen = jnp.maximum(DOUBT * unseen, _amplified(unseen, 0, whole, steep))
+
     # What the profile does not explain belongs to some feature: spread it by size. And
     # where the two rules agree on a feature by chance, it shares in what they do not;
     # less so the more panels there are, since not all of them agree by chance.
-    excess = jnp.maximum(residual - belief * embedded, 0)[..., None]
+    excess = jnp.maximum(jnp.maximum(residual - belief * embedded, unseen), 0)[..., None]
     chance = embedded / belief
     even, total = 1 / max(problem.features, 1), whole[..., None]
     spread = jnp.where(total == 0, even, _divided(mass, total))
-    caution = jnp.where((shrink < 1) | (residual > belief * embedded), CAUTION, 1)
+    caution = jnp.where((shrink < 1) | (excess[..., 0] > 0), CAUTION, 1)
     return _Measured(
         kronrod=kronrod,
         mass=mass,
@@ -492,6 +519,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
         noise=noise,
         jitter=JITTER * problem.eps * jnp.abs(c).sum(-1).max(1),
         volume=volume,
+        astray=shrink * jnp.abs((kronrod - gauss).sum(-1)),
         steep=steep,
         rough=shrink == 1,
         known=known,
@@ -670,7 +698,7 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     linear = totals.spent[:, 0] + totals.pending_spent
     together = jnp.sqrt(whole[:, 1]).sum(-1)
     size = jnp.abs(whole[:, 0]).sum(-1)
-    gap = _gap(problem, totals, whole[:, 0], probes)
+    gap = _gap(problem, totals, *whole.swapaxes(0, 1), probes)
     limit = SAFETY * bound(totals._replace(size=size))
     small = (together <= _strict(totals) * limit) & (gap <= limit)
     enough = small.all(1)

@@ -130,15 +130,21 @@ def test_two_jumps_that_cancel_in_the_score_are_both_found():
     assert keeps_promise(result, exact, 1e-2).all()
 
 
+def canceling(u, x, times):
+    """Rows like u whose products with those of x add up to 1, their sizes to more."""
+    size, rest = np.abs(u * x)[:, :-1].sum(1), (u * x)[:, :-1].sum(1)
+    last = ((size + np.abs(rest)) / times - rest) / x[:, -1]
+    u = np.concatenate([u[:, :-1], last[:, None]], 1)
+    return u / (u * x).sum(1, keepdims=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cancel", [30, 1000])
 def test_steps_whose_features_cancel_are_never_promised_wrongly(cancel):
     # Eight steps of any width in one direction u, in which features cancel so many times.
     generator = np.random.default_rng(cancel)
     x, u = generator.normal(size=(2, 500, 6))
-    size, rest = np.abs(u * x)[:, :-1].sum(1), (u * x)[:, :-1].sum(1)
-    u[:, -1] = ((size + np.abs(rest)) / cancel - rest) / x[:, -1]
-    u /= (u * x).sum(1, keepdims=True)
+    u = canceling(u, x, cancel)
     place, height = generator.uniform(size=(500, 8)), generator.normal(size=(500, 8))
     width = 10 ** generator.uniform(-6, 0, (500, 8))
 
@@ -151,6 +157,35 @@ def test_steps_whose_features_cancel_are_never_promised_wrongly(cancel):
     exact = (height * change).sum(1, keepdims=True) * u * x
     assert keeps_promise(result, exact, 1e-2)[result.converged].all()
     assert np.mean(result.converged) >= 0.9
+
+
+@pytest.mark.slow
+def test_steps_among_kinks_are_never_promised_wrongly():
+    # Four steps of any width, a tenth of the attribution of a network of thirty ReLUs.
+    generator = np.random.default_rng(3)
+    count, features, hidden = 1000, 12, 30
+    x, u = generator.normal(size=(2, count, features))
+    u = canceling(u, x, 3)
+    kernel = generator.normal(size=(count, hidden, features))
+    bias, out = generator.normal(size=(2, count, hidden))
+    layers = zip(kernel, bias, out, x, strict=True)
+    relu = lambda z: np.maximum(z, 0)
+    kinks = np.array([hidden_layer_values(relu, *layer, 0 * x[0]) for layer in layers])
+    place, height = generator.uniform(size=(count, 4)), generator.normal(size=(count, 4))
+    width = 10 ** generator.uniform(-6, 0, (count, 4))
+    mass = np.abs(kinks).sum(1) / np.abs(u * x).sum(1)
+    height *= 0.1 * mass[:, None]
+
+    def f(x, u, place, width, height, kernel, bias, out):
+        steps = height @ jax.nn.sigmoid((x @ u - place) / width)
+        return steps + out @ jax.nn.relu(kernel @ x + bias)
+
+    attribute = jax.vmap(explain(f, 5e-2), in_axes=(0, None, *[0] * 7))
+    result = quickly(attribute)(x, 0.0, u, place, width, height, kernel, bias, out)
+    change = expit((1 - place) / width) - expit(-place / width)
+    exact = (height * change).sum(1, keepdims=True) * u * x + kinks
+    assert keeps_promise(result, exact, 5e-2)[result.converged].all()
+    assert np.mean(result.converged) >= 0.95
 
 
 @pytest.mark.slow
