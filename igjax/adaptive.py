@@ -694,11 +694,11 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     only = lambda where, a: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), a, 0)
 
     # What is known of the whole: the accepted panels and those that were cut.
-    whole = totals.done[:, :2] + totals.pending
+    values, squares = (totals.done[:, :2] + totals.pending).swapaxes(0, 1)
     linear = totals.spent[:, 0] + totals.pending_spent
-    together = jnp.sqrt(whole[:, 1]).sum(-1)
-    size = jnp.abs(whole[:, 0]).sum(-1)
-    gap = _gap(problem, totals, *whole.swapaxes(0, 1), probes)
+    together = jnp.sqrt(squares).sum(-1)
+    size = jnp.abs(values).sum(-1)
+    gap = _gap(problem, totals, values, squares, probes)
     limit = SAFETY * bound(totals._replace(size=size))
     small = (together <= _strict(totals) * limit) & (gap <= limit)
     enough = small.all(1)
