@@ -1,7 +1,9 @@
 """What the adaptive rule cannot see: structures without a net change of the score.
 
 Two features that cancel in the score, or a jump up through one feature and back through
-another: only samples that fall inside the structure can tell. For each width, over random
+another: only samples that fall inside the structure can tell. And a step hidden among the
+kinks of a ReLU network, whose features cancel in the score up to 1 / R: what the step
+changes the score by is less than what the kinks do. For each width and each R, over random
 places: the share of inputs called converged although the error exceeds the tolerance,
 the share refused, and the gradients spent.
 """
@@ -15,9 +17,11 @@ import igjax
 INPUTS = 500
 WIDTHS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
 TOLERANCE = 1e-2
+CANCELED = (1, 3, 10, 30, 100, 300)
+UNITS, FEATURES, STEPS = 30, 12, 4
 
 
-def cancelling(x, place, width):
+def canceling(x, place, width):
     """Two features switch at one place in opposite directions: the score stays 0."""
     switch = lambda u: jax.nn.sigmoid(4 * (u - place) / width)
     return switch(x[0]) - switch(x[1])
@@ -45,6 +49,50 @@ def exact(f, place, width):
     return ends
 
 
+def hidden(x, u, place, width, height, w, c, v):
+    """Steps along u, among the kinks of a network of ReLUs."""
+    steps = jnp.sum(height * jax.nn.sigmoid((x @ u - place) / width))
+    return steps + v @ jax.nn.relu(w @ x + c)
+
+
+def hidden_problem(canceled):
+    """Random x, arguments of `hidden`, and the exact attributions from baseline 0.
+
+    Along the path u moves from 0 to 1, while its parts sum to `canceled` without signs.
+    """
+    g = np.random.default_rng(canceled)
+    shape = (INPUTS, FEATURES)
+    x, u = g.normal(size=shape), g.normal(size=shape)
+    parts = (u * x)[:, :-1]
+    signed, size = parts.sum(1), np.abs(parts).sum(1)
+    u[:, -1] = ((size + np.abs(signed)) / canceled - signed) / x[:, -1]
+    u /= (u * x).sum(1, keepdims=True)
+    w, c, v = (g.normal(size=(INPUTS, UNITS, *s)) for s in ((FEATURES,), (), ()))
+    # Each unit is on for a share of the path, and is linear there.
+    start, end = c, np.einsum("nhf,nf->nh", w, x) + c
+    kink = np.clip(start / (start - end), 0, 1)
+    share = np.where(start > 0, np.where(end > 0, 1, kink), np.where(end > 0, 1 - kink, 0))
+    kinks = x * np.einsum("nh,nhf->nf", v * share, w)
+    # The steps are as large in the features as the network, or a tenth of it.
+    ratio = np.abs(kinks).sum(1) / np.abs(u * x).sum(1) * g.choice([0.1, 1.0], INPUTS)
+    height = g.normal(size=(INPUTS, STEPS)) * ratio[:, None]
+    place, width = g.uniform(size=(INPUTS, STEPS)), 10 ** g.uniform(-6, 0, (INPUTS, STEPS))
+    rise = (1 + np.tanh((1 - place) / width / 2)) / 2 - (1 - np.tanh(place / width / 2)) / 2
+    exact = (height * rise).sum(1, keepdims=True) * u * x + kinks
+    return x, (u, place, width, height, w, c, v), exact
+
+
+def row(name, case, result, exact):
+    """One line of the table."""
+    error = np.abs(result.values - exact).sum(1)
+    bad = error > TOLERANCE * np.abs(exact).sum(1)
+    print(
+        f"{name:<14}{case:>8g}{100 * np.mean(result.converged & bad):>8.1f}%"
+        f"{100 * np.mean(~result.converged):>8.1f}%"
+        f"{np.mean(result.evaluations):>11.0f}"
+    )
+
+
 def main():
     """Prints the table."""
     jax.config.update("jax_enable_x64", True)
@@ -52,20 +100,17 @@ def main():
     place = jax.random.uniform(jax.random.key(0), (INPUTS,), minval=0.05, maxval=0.85)
     print(f"{INPUTS} inputs each, tolerance {TOLERANCE}, float64\n")
     print(f"{'structure':<14}{'width':>8}{'false':>9}{'refused':>9}{'gradients':>11}")
-    for f in (cancelling, up_and_back, spike):
+    for f in (canceling, up_and_back, spike):
         attribute = igjax.integrated_gradients(f, rule=rule)
         explain = jax.jit(jax.vmap(attribute, in_axes=(None, None, 0, None)))
         for width in WIDTHS:
             result = explain(jnp.ones(2), 0.0, place, width)
-            truth = exact(f, place, width)
-            error = np.abs(result.values - truth).sum(1)
-            bad = error > TOLERANCE * np.abs(truth).sum(1)
-            false = np.mean(result.converged & bad)
-            print(
-                f"{f.__name__:<14}{width:>8g}{100 * false:>8.1f}%"
-                f"{100 * np.mean(~result.converged):>8.1f}%"
-                f"{np.mean(result.evaluations):>11.0f}"
-            )
+            row(f.__name__, width, result, exact(f, place, width))
+    print(f"\n{'structure':<14}{'R':>8}{'false':>9}{'refused':>9}{'gradients':>11}")
+    explain = jax.jit(jax.vmap(igjax.integrated_gradients(hidden, rule=rule)))
+    for canceled in CANCELED:
+        x, args, truth = hidden_problem(canceled)
+        row("hidden", canceled, explain(x, np.zeros_like(x), *args), truth)
 
 
 if __name__ == "__main__":
