@@ -1349,7 +1349,13 @@ def test_a_strange_object_in_a_closure_is_no_trouble(name):
     assert traces == (2 if name in UNWATCHED else 1)
 
 
-@pytest.mark.parametrize("build", ["held.append(held)", "held.append({'self': held})"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param("held.append(held)", marks=pytest.mark.slow),
+        "held.append({'self': held})",
+    ],
+)
 def test_a_container_that_holds_itself_is_no_trouble(build):
     # In a process of its own: JAX 0.10.2 does not recover from flattening a cycle.
     script = f"""

@@ -74,6 +74,7 @@ def test_smoothing_has_the_mean_and_an_error_that_covers():
     assert (results.status == igjax.Status.NO_TOLERANCE).all()
 
 
+@pytest.mark.slow
 def test_mean_squares_have_their_mean_and_an_error_that_covers():
     explain = igjax.smooth_squared(igjax.gradient(quadratic), draws=256, **noisy)
     results = repeated(explain, X, None)

@@ -245,6 +245,7 @@ def test_a_rule_for_each_baseline_has_the_values_of_the_combinator_and_a_sharper
     np.testing.assert_allclose(one_row.error, single.error, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_rows_adds_a_statistical_error_to_that_of_the_rule():
     rule = igjax.rules.gauss_legendre(24)
     explain = igjax.expected_integrated_gradients(network, rule=rule, draws=10)

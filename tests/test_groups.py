@@ -69,6 +69,7 @@ def test_groups_of_any_kind_have_the_sums_of_their_features():
         assert (result.error[~np.isin(np.arange(count), groups)] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_tolerance_is_met_for_groups_in_which_signs_cancel():
     # Of 1000 sigmoid with both signs nothing is left in the group; 1e-5 of the features'
     # sizes would be 0.02, and is 1e-5 of 3 for the groups.

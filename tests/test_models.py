@@ -100,7 +100,9 @@ def test_layer_norm_is_in_every_hidden_layer_and_only_where_asked():
     assert names(True) == [*names(False), "LayerNorm_0", "LayerNorm_1"]
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 2)])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((8, 8, 1), marks=pytest.mark.slow), (9, 7, 2)]
+)
 def test_cnn_treats_a_batch_image_by_image(shape):
     model, images = CNN(outputs=3, channels=(4, 4), hidden=8), normal(2, *shape)
     params = init(model, images[0])
@@ -116,6 +118,7 @@ def test_cnn_takes_photos_one_by_one_and_in_nested_batches():
     assert logits.shape == (2, 3, 10)
 
 
+@pytest.mark.slow
 def test_char_lm_predicts_at_every_place_and_never_looks_ahead():
     model, tokens = CharLM(vocabulary=20, embedding=4, hidden=6), some_tokens(2, 9)
     params = init(model, tokens)

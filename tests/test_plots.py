@@ -521,6 +521,7 @@ def test_without_matplotlib_text_is_written_and_figures_name_the_extra():
     ]
 
 
+@pytest.mark.slow
 def test_a_figure_shows_itself_in_a_notebook_twice_as_fine():
     figure = features.bars(igjax.integrated_gradients(jnp.sum)(jnp.ones(3), 0.0)).figure
     picture, shown = pickle.loads(pickle.dumps(figure))._repr_png_()

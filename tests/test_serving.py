@@ -108,9 +108,10 @@ def test_a_dict_of_the_fields_needs_no_igjax(name, tmp_path):
     assert_same(fields, expected(name, "vmap", 5))
 
 
-SYMBOLIC = [("fixed", "vmap"), pytest.param("adaptive", "map", marks=pytest.mark.slow)]
+SYMBOLIC = [("fixed", "vmap"), ("adaptive", "map")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "call"), SYMBOLIC)
 def test_the_size_of_the_batch_may_be_symbolic(name, call, tmp_path):
     exported = export.export(batched(RULES[name], call, vars))(*shapes("batch"))
