@@ -467,7 +467,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     width = panel.edges[:, 1] - panel.edges[:, 0]
     scale = width[:, None, None]
     kronrod, gauss, pairs, three = scale[None] * dot("rk,pkof->rpof", weights, c)
-    mass = scale * dot("k,pkof->pof", weights[0], jnp.abs(c))
+    mass = scale * _over_nodes(weights[0], jnp.abs(c))
     slope = c.sum(-1)  # (panels, nodes, outputs)
 
     # (a) the embedded difference, shrunk where it falls off as on a smooth panel: there
@@ -486,7 +486,7 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     known = _profile(panel, width, nodes, f, slope, collocation, integral, probes)
     whole = mass.sum(-1)
     noise = NOISE * problem.eps * (peak + whole)
-    steep = width[:, None] * dot("k,pko->po", weights[0], jnp.abs(slope))
+    steep = width[:, None] * _over_nodes(weights[0], jnp.abs(slope))
     expected = shrink * (scale * jnp.abs(dot("jk,pko->pjo", finer, slope))).max(1)
     residual = jnp.abs(known.residual).max(1)
     residual = _amplified(residual, expected + noise, whole, steep)
@@ -524,6 +524,11 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
         rough=shrink == 1,
         known=known,
     )
+
+
+def _over_nodes(weights, a):
+    """The weighted sum of `a` (panels, nodes, ...) over the nodes."""
+    return jnp.einsum("k,pk...->p...", weights, a, precision="highest")
 
 
 def _table(problem, index: int):
@@ -630,15 +635,14 @@ def _blurred_jump(problem, c, panel, seen):
     change = (panel.scores[:, 1] - panel.scores[:, 0])[..., None]
     slope = c.sum(-1, keepdims=True)
     mean = _divided(seen.kronrod, seen.kronrod.sum(-1, keepdims=True))
-    weights = _table(problem, 1)[0][None, :, None, None]
-    spread = (weights * jnp.abs(c - slope * mean[:, None])).sum(1)
-    spread = jnp.diff(panel.edges)[..., None] * spread
+    weights, width = _table(problem, 1)[0], jnp.diff(panel.edges)[..., None]
+    spread = width * _over_nodes(weights, jnp.abs(c - slope * mean[:, None]))
     stray = jnp.abs(seen.known.residual).max(1)[..., None]
     doubt = _divided(4 * stray, jnp.abs(change))
     error = spread * doubt
     smaller = error.sum(-1, keepdims=True) < seen.error.sum(-1, keepdims=True)
     # At least three nodes lie in the jump, and their slopes explain half of the change.
-    heights = (weights * jnp.abs(slope))[..., 0]
+    heights = weights[None, :, None] * jnp.abs(slope[..., 0])
     seen_by = _divided(heights.sum(1) ** 2, (heights**2).sum(1))[..., None]
     return smaller & (doubt < 2) & (seen_by >= 3), change * mean, error
 
