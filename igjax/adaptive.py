@@ -61,6 +61,7 @@ JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest cont
 SPARE = 0.5  # how far shares are overdrawn: many panels do not use theirs up
 REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
 DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
+GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
 FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
@@ -91,8 +92,11 @@ class _Panels(NamedTuple):
 class _Totals(NamedTuple):
     done: Any  # (examples, 3, outputs, features): values, squared errors, mass
     pending: Any  # values and squared errors of the panels cut in this generation
-    spent: Any  # (examples, 3, outputs): indicators, integral of |slope|, astray squared
+    # (examples, 4, outputs): indicators, integral of |slope|, astray squared, and by how
+    # much all features may be off together whatever else is known.
+    spent: Any
     pending_spent: Any
+    unit: Any  # (examples, outputs): of what is squared, which might overflow or vanish
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
     peak: Any  # (examples, outputs): largest |F| seen
@@ -116,7 +120,8 @@ class _State(NamedTuple):
 def _tables() -> tuple[np.ndarray, ...]:
     """Kronrod nodes and, on [0, 1], four nested rules; antiderivatives at the nodes.
 
-    The last is what those of Gauss, through seven nodes, are off by.
+    The last two are what a polynomial through the seven nodes of Gauss is off by: its
+    antiderivative, and itself.
     """
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
@@ -128,10 +133,13 @@ def _tables() -> tuple[np.ndarray, ...]:
     integral = _antiderivative(t)
     at = 2 * np.append(t, 1.0) - 1
     collocation = chebyshev.chebvander(at, NODES) @ integral
-    coarse = np.zeros_like(collocation)
+    coarse, through = np.zeros_like(collocation), np.zeros((NODES, NODES))
     coarse[:, 1::2] = chebyshev.chebvander(at, NODES // 2) @ _antiderivative(t[1::2])
+    powers = chebyshev.chebvander(2 * t - 1, NODES // 2 - 1)
+    through[:, 1::2] = powers @ np.linalg.inv(powers[1::2])
     weights = np.stack([k, g, pairs, three])
-    return t, weights, integral, collocation, collocation - coarse
+    missed = np.eye(NODES) - through
+    return t, weights, integral, collocation, collocation - coarse, missed
 
 
 def _antiderivative(t) -> np.ndarray:
@@ -280,13 +288,14 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     values, squares, mass = (totals.done[:, i] for i in range(3))
     floor = FLOOR / 8 * _rounding(problem, totals)
     share = _divided(mass, mass.sum(-1, keepdims=True))
+    errors = _errors(totals, squares)
     return Solution(
         values=values,
-        error=jnp.sqrt(squares) + floor[..., None] * share,
+        error=errors + floor[..., None] * share,
         score=probes[:, -1],
         baseline_score=probes[:, 0],
         bound=bound(totals._replace(size=jnp.abs(values).sum(-1))),
-        gap=_gap(problem, totals, values, squares, probes),
+        gap=_gap(problem, totals, values, errors, probes),
         evaluations=totals.counts[:, 0],
         jumps=totals.counts[:, 1],
         stopped=totals.stopped,
@@ -296,7 +305,8 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
 
 def _rounding(problem, totals):
     """One unit of rounding of an example: of its largest score and its contributions."""
-    return problem.eps * (totals.peak + totals.done[:, 2].sum(-1))
+    tiny = float(jnp.finfo(problem.dtype).tiny)
+    return problem.eps * (totals.peak + totals.done[:, 2].sum(-1)) + tiny
 
 
 def _divided(a, b):
@@ -309,7 +319,7 @@ def _strict(totals):
     return jnp.where(totals.again, 0.5, 1.0).astype(totals.size.dtype)[:, None]
 
 
-def _gap(problem, totals, values, squares, probes):
+def _gap(problem, totals, values, errors, probes):
     """The completeness gap of values, as large as it may be in the features.
 
     What the rough slopes of all panels are astray by, added up in squares, is in the
@@ -319,12 +329,12 @@ def _gap(problem, totals, values, squares, probes):
     delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
     floor = FLOOR / 8 * _rounding(problem, totals)
-    known = COVER * jnp.sqrt(totals.spent[:, 2])
-    errors = jnp.sqrt(squares).sum(-1)
+    known = COVER * jnp.sqrt(totals.spent[:, 2]) * totals.unit
     strict = _amplified(delta, floor, mass, steep)
     excess = jnp.maximum(delta - known, 0)
     return jnp.minimum(
-        strict, jnp.maximum(delta, errors + _amplified(excess, floor, mass, steep))
+        strict,
+        jnp.maximum(delta, errors.sum(-1) + _amplified(excess, floor, mass, steep)),
     )
 
 
@@ -350,8 +360,9 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
         pending=jnp.zeros((size, 2, outputs, features), dtype),
-        spent=jnp.zeros((size, 3, outputs), dtype),
+        spent=jnp.zeros((size, 4, outputs), dtype),
         pending_spent=narrow,
+        unit=_unit(probes),
         size=narrow,
         overlap=narrow + 1,
         peak=jnp.abs(probes).max(1),
@@ -363,6 +374,19 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     )
     zero = jnp.int32(0)
     return _State(first, jnp.int32(size), zero, blank, zero, totals)
+
+
+def _unit(probes):
+    """The size of F: of its changes, if it has any."""
+    change = probes.max(1) - probes.min(1)
+    unit = jnp.where(change > 0, change, jnp.abs(probes).max(1))
+    return jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+
+
+def _errors(totals: _Totals, squares):
+    """The errors of features, of which those of panels are independent."""
+    even = totals.spent[:, 3, :, None] / max(squares.shape[-1], 1)
+    return jnp.sqrt(squares) * totals.unit[..., None] + even
 
 
 def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _State):
@@ -398,11 +422,12 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     accept = fine | narrow | blurred | ~finite
 
     worst, zoom = _worst_gap(seen.known)
-    found = seen.kronrod, seen.error
+    found = seen.kronrod, seen.error, jnp.zeros_like(seen.error[..., :1])
     sharp = _sharp_jump(c, panel, seen, nodes <= _row(seen.known.t, worst))
     found = _where((jump & narrow)[:, None, None], sharp, found)
     better, *blur = _blurred_jump(problem, c, panel, seen)
-    value, error = _where((jump & blurred)[:, None, None] & better, tuple(blur), found)
+    best = _where((jump & blurred)[:, None, None] & better, tuple(blur), found)
+    value, error, unknown = best
 
     totals = state.totals
     at = jnp.where(valid, example, size)
@@ -412,15 +437,16 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
         keep = where.reshape(-1, *[1] * (amount.ndim - 1))
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
-    both = value, error**2
-    astray = jnp.where(jump[:, None], 0, seen.astray)
-    spent = error.sum(-1)
+    unit = before.unit[example]
+    both = value, (error / unit[..., None]) ** 2
+    astray = jnp.where(jump[:, None], 0, seen.astray / unit)
+    spent = (error + unknown / max(problem.features, 1)).sum(-1)
     slot = totals.counts[example, 0] // NODES + _rank_within(at)
     kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     totals = totals._replace(
         done=add(totals.done, accept, *both, seen.mass),
         pending=add(totals.pending, ~accept, *both),
-        spent=add(totals.spent, accept, spent, seen.steep, astray**2),
+        spent=add(totals.spent, accept, spent, seen.steep, astray**2, unknown[..., 0]),
         pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
         peak=totals.peak.at[at].max(peak, mode="drop"),
         counts=add(totals.counts, valid, jnp.full(lanes, NODES, jnp.int32), jump),
@@ -462,7 +488,8 @@ class _Known(NamedTuple):
 
 def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     """The integrals of panels and both indicators of their error."""
-    _, weights, integral, collocation, finer = (_table(problem, i) for i in range(5))
+    tables = (_table(problem, i) for i in range(6))
+    _, weights, integral, collocation, finer, missed = tables
     dot = functools.partial(jnp.einsum, precision="highest")
     width = panel.edges[:, 1] - panel.edges[:, 0]
     scale = width[:, None, None]
@@ -491,10 +518,15 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     residual = jnp.abs(known.residual).max(1)
     residual = _amplified(residual, expected + noise, whole, steep)
 
-    # (c) what F changes by between two known scores beyond any slope of the panel.
-    off = REACH * (slope.max(1) - slope.min(1))[:, None]
-    change = jnp.abs(jnp.diff(known.residual, axis=1)) - noise[:, None]
-    unseen = jnp.maximum(change - jnp.diff(known.t, axis=1)[..., None] * off, 0).sum(1)
+    # (c) what F changes by between two known scores beyond any slope of the panel, or
+    # beyond what the polynomial through its slopes may be off by. Not so what F changes
+    # by everywhere: steps are few, rounding is in all scores.
+    miss = jnp.abs(dot("jk,pko->pjo", missed, slope)).max(1)
+    off = jnp.minimum(REACH * (slope.max(1) - slope.min(1)), 2 * miss)[:, None]
+    change = jnp.abs(jnp.diff(known.residual, axis=1))
+    grain = GRAIN * jnp.sqrt(change).mean(1, keepdims=True) ** 2
+    off = jnp.maximum(noise[:, None] + jnp.diff(known.t, axis=1)[..., None] * off, grain)
+    unseen = jnp.maximum(change - off, 0).sum(1)
     unseen = jnp.maximum(DOUBT * unseen, _amplified(unseen, 0, whole, steep))
 
     # What the profile does not explain belongs to some feature: spread it by size. And
@@ -599,9 +631,10 @@ def _sharp_jump(c, panel, seen, left):
     """The limit object of a jump: the change of F along the steepest gradient.
 
     Its error is how much the steepest gradients on the two sides of the jump disagree
-    about the direction; at least what the slopes do not explain of the change, since
-    other features may jump than those whose tails are seen; and all of it, if one side
-    is flat. `left` says which nodes (panels, nodes) lie before the jump.
+    about the direction. And what the slopes do not explain of the change, which is all of
+    it if one side is flat, may be that of other features than those whose tails are seen:
+    it is missing there, and too much here. `left` says which nodes (panels, nodes) lie
+    before the jump.
     """
     slope = c.sum(-1)
     change = panel.scores[:, 1] - panel.scores[:, 0]
@@ -621,8 +654,8 @@ def _sharp_jump(c, panel, seen, left):
     doubt = jnp.abs(size * (before - after))
     missing = jnp.minimum(jnp.abs(seen.kronrod.sum(-1) - change), jnp.abs(change))
     blind = (low == 0) | (high == 0)
-    unseen = jnp.where(blind, jnp.abs(size), missing[..., None])
-    return value, jnp.maximum(doubt, unseen / max(c.shape[-1], 1))
+    unseen = 2 * jnp.where(blind, jnp.abs(size), missing[..., None])
+    return value, doubt, unseen
 
 
 def _blurred_jump(problem, c, panel, seen):
@@ -644,7 +677,8 @@ def _blurred_jump(problem, c, panel, seen):
     # At least three nodes lie in the jump, and their slopes explain half of the change.
     heights = weights[None, :, None] * jnp.abs(slope[..., 0])
     seen_by = _divided(heights.sum(1) ** 2, (heights**2).sum(1))[..., None]
-    return smaller & (doubt < 2) & (seen_by >= 3), change * mean, error
+    good = smaller & (doubt < 2) & (seen_by >= 3)
+    return good, change * mean, error, jnp.zeros_like(change)
 
 
 def _where(mask, ours, theirs):
@@ -700,9 +734,10 @@ def _turn(problem: _Problem, state: _State, bound, probes) -> _State:
     # What is known of the whole: the accepted panels and those that were cut.
     values, squares = (totals.done[:, :2] + totals.pending).swapaxes(0, 1)
     linear = totals.spent[:, 0] + totals.pending_spent
-    together = jnp.sqrt(squares).sum(-1)
+    errors = _errors(totals, squares)
+    together = errors.sum(-1)
     size = jnp.abs(values).sum(-1)
-    gap = _gap(problem, totals, values, squares, probes)
+    gap = _gap(problem, totals, values, errors, probes)
     limit = SAFETY * bound(totals._replace(size=size))
     small = (together <= _strict(totals) * limit) & (gap <= limit)
     enough = small.all(1)

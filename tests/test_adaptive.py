@@ -189,6 +189,59 @@ def test_steps_among_kinks_are_never_promised_wrongly():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 12, 30])
+def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count):
+    # Each in a feature of its own, or, if it is one, in two that cancel ten times. No two
+    # of them are so near to each other that they may cancel between two samples.
+    generator = np.random.default_rng(count)
+    place = (np.arange(count) + generator.uniform(0.2, 0.8, size=(100, count))) / count
+    height = generator.normal(size=(100, count)) * 0.05 / count
+    width = 10 ** generator.uniform(-6, -3, size=(100, count))
+    cancel = np.array([5.5, -4.5]) if count == 1 else np.ones(1)
+
+    def f(x, place, height, width):
+        along = jnp.tensordot(cancel, x[1:].reshape(-1, count), 1)
+        switches = height * jax.nn.sigmoid((along - place) / width)
+        return jnp.tanh(2 * x[0]) + x[0] ** 2 + switches.sum()
+
+    x, expected = np.ones(1 + count * len(cancel)), np.tanh(2) + 1
+    change = height * (expit((1 - place) / width) - expit(-place / width))
+    steps = (cancel[:, None] * change[:, None]).reshape(100, -1)
+    exact = np.concatenate([np.full((100, 1), expected), steps], 1)
+    for tolerance in (5e-2, 1e-2):
+        attribute = quickly(jax.vmap(explain(f, tolerance), in_axes=(None, None, 0, 0, 0)))
+        result = attribute(x, 0.0, place, height, width)
+        assert keeps_promise(result, exact, tolerance)[result.converged].all()
+        assert np.mean(result.converged) >= 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 8])
+def test_jumps_that_no_sample_falls_into_are_in_doubt_twice(count):
+    # They are missing in their features, and too much in that whose slope is seen.
+    height = 0.8e-2 / np.sqrt(count)
+    place = (np.arange(count) + 0.6) / (count + 1)
+    f = lambda x: x[0] + height * (x[1:] > place).sum()
+    result = explain(f)(np.ones(count + 1), 0.0)
+    exact = np.array([1.0, *[height] * count])
+    assert np.abs(result.values - exact).sum() <= result.error.sum()
+    assert not result.converged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20])
+def test_the_scale_of_a_score_changes_nothing(scale):
+    ridges = lambda x: jax.nn.relu(x[0] - 0.37) - jax.nn.relu(x[1] - 0.372) + x[2] / 5
+    x = np.ones(3, "float32")
+    want = explain(ridges)(x, 0.0)
+    got = explain(lambda x: jnp.float32(scale) * ridges(x))(x, 0.0)
+    assert got.converged
+    assert got.evaluations == want.evaluations
+    np.testing.assert_allclose(got.values / np.float32(scale), want.values, rtol=1e-4)
+    np.testing.assert_allclose(got.error / np.float32(scale), want.error, rtol=1e-2)
+
+
+@pytest.mark.slow
 def test_kinks_of_a_hidden_layer_of_relus_are_resolved():
     generator = np.random.default_rng(8)
     w, c = generator.normal(size=(12, 5)), generator.normal(size=12)
