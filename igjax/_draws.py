@@ -130,7 +130,7 @@ def mean_of_pairs(draw, count: int, chunk_size):
 
     def pair(k):
         both = jax.vmap(draw)(2 * k + jnp.arange(2, dtype=jnp.int32))
-        mean = jax.tree.map(lambda a: a.mean(0), both.values)
+        mean = jax.tree.map(lambda a: (a[0] + a[1]) / 2, both.values)
         squares = jax.tree.map(lambda a: ((a[0] - a[1]) / 2) ** 2, both.values)
         values = mean, squares, jax.tree.map(jnp.square, squares)
         nothing = jax.tree.map(jnp.zeros_like, values)
@@ -177,23 +177,32 @@ def _merge(state: _State, parts, taken) -> _State:
     def masked(a):
         return jnp.where(taken.reshape(-1, *(1,) * (a.ndim - 1)), a, jnp.zeros((), a.dtype))
 
-    average = lambda a: masked(a).sum(0) / more.astype(a.dtype)
+    average = lambda a: _sum(masked(a)) / more.astype(a.dtype)
     means = each(average, (values, gauges))
     share = lambda a: more.astype(a.dtype) / count.astype(a.dtype)
     mean = each(lambda old, new: old + (new - old) * share(new), state.mean, means)
 
     def deviations(old, a, before, now):
-        within = (masked(a - now[None]) ** 2).sum(0)
+        within = _sum(masked(a - now[None]) ** 2)
         return old + within + (now - before) ** 2 * (state.count.astype(a.dtype) * share(a))
 
     return _State(
         count,
         mean,
         each(deviations, state.squares, values, state.mean[0], means[0]),
-        each(lambda old, a: old + masked(a).sum(0), state.error, error),
+        each(lambda old, a: old + _sum(masked(a)), state.error, error),
         each(lambda old, a: old + masked(a).sum(0, dtype=a.dtype), state.spent, spent),
         jnp.maximum(state.severity, masked(severity).max(0)),
     )
+
+
+def _sum(a):
+    """The sum over draws, as a product.
+
+    XLA's CPU compiler (jaxlib 0.10.2) makes programs of some sums that crash: of arrays
+    with seven axes, the last of which is one long, like those of batches of gray images.
+    """
+    return jnp.tensordot(jnp.ones(len(a), a.dtype), a, 1, precision="highest")
 
 
 def _finish(state: _State, looks: int, population, tolerance=None):

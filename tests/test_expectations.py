@@ -369,3 +369,20 @@ def test_gradient_shap_is_a_smoothed_expectation():
     exact = W * (X**2 + 0.09 - (ROWS**2).mean(0)) / 2
     assert (np.abs(result.values - exact) <= 1.5 * result.error).all()
     np.testing.assert_allclose(result.delta, 0, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_penalties_of_gray_images_are_trained_side_by_side():
+    # XLA made a program of this that crashed, of a sum over pairs of draws.
+    kernel = jax.random.normal(jax.random.key(0), (3, 64, 8))
+    keys, images = jax.random.split(jax.random.key(1), 3), np.ones((8, 8, 8, 1), "float32")
+    f = lambda x, kernel: jax.nn.gelu(x.ravel() @ kernel).sum()
+    explain = igjax.expected_gradients(f, draws=16)
+
+    def penalty(kernel, key):
+        one = lambda key, x: jnp.abs(explain(key, x, images, kernel).values).sum()
+        return jax.vmap(one)(jax.random.split(key, 8), images / 2).mean()
+
+    together = jax.jit(jax.vmap(jax.grad(penalty)))(kernel, keys)
+    alone = jax.jit(jax.grad(penalty))(kernel[2], keys[2])
+    np.testing.assert_allclose(together[2], alone, rtol=1e-4, atol=1e-5)
