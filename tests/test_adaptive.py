@@ -393,7 +393,10 @@ def test_a_gradient_that_is_nan_in_mid_path_is_reported():
     [
         (lambda x: jnp.sqrt(x).sum(), np.sqrt(X)),
         # Homogeneous of degree 1: the gradient is the same all along the path.
-        (lambda x: jnp.sqrt(jnp.sum(x**2)), X**2 / np.sqrt(np.sum(X**2))),
+        pytest.param(
+            *(lambda x: jnp.sqrt(jnp.sum(x**2)), X**2 / np.sqrt(np.sum(X**2))),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["root", "norm"],
 )

@@ -39,7 +39,12 @@ ROUNDING = 1e-11  # relative to the largest value: float64 through a model of ma
 FACTOR = 2.5
 
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-each_model = pytest.mark.parametrize("specimen", ZOO, ids=lambda s: s.name)
+# Of the recurrent ones the longest is the hardest.
+SLOW = ("lstm 20", "lstm 50")
+each_model = pytest.mark.parametrize(
+    "specimen",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s.name in SLOW), id=s.name) for s in ZOO],
+)
 
 
 @dataclasses.dataclass

@@ -113,6 +113,7 @@ def test_antithetic_noise_leaves_nothing_random_where_the_attribution_is_affine(
     np.testing.assert_allclose(result.error, 0, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_constant_gradient_has_no_variance(dtype):
     explain = igjax.smooth_variance(igjax.gradient(lambda x: 1000.1 * jnp.sum(x)))
@@ -131,6 +132,7 @@ def test_small_variances_of_large_attributions_are_accurate_in_float32():
     np.testing.assert_allclose(result.values, 1e-4, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_relative_noise_is_a_share_of_the_range_of_each_leaf():
     x = {"a": X, "b": 100 * X}
     f = lambda x: cubic(x["a"]) + cubic(x["b"] / 100)

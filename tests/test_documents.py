@@ -88,6 +88,7 @@ def prices() -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_the_table_of_values_is_what_both_methods_give():
     key = jax.random.key(0)
 

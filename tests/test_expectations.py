@@ -75,6 +75,7 @@ def test_all_rows_of_a_linear_function():
     assert result.status == igjax.Status.NO_TOLERANCE
 
 
+@pytest.mark.slow
 def test_all_rows_of_a_network_are_its_closed_form_whatever_the_key():
     explain = igjax.expected(exactly(network, nodes=24))
     for key in (0, 1):
@@ -223,6 +224,7 @@ def test_no_reverse_mode_through_a_tolerance():
 # A rule for each baseline.
 
 
+@pytest.mark.slow
 def test_a_rule_for_each_baseline_has_the_values_of_the_combinator_and_a_sharper_error():
     rule = igjax.rules.gauss_legendre(5)
     attribute = igjax.integrated_gradients(network, rule=rule)
@@ -268,9 +270,8 @@ def test_a_rule_without_an_estimate_has_an_infinite_error():
 
 
 # With few draws a feature owes its error to few parts, of which little is known.
-@pytest.mark.parametrize(
-    ("draws", "slack"), [pytest.param(90, 0.035, marks=pytest.mark.slow), (320, 0.025)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("draws", "slack"), [(90, 0.035), (320, 0.025)])
 def test_expected_gradients_are_unbiased_and_their_errors_cover(draws, slack):
     results = repeated(
         igjax.expected_gradients(network, draws=draws), X, ROWS, repeats=1000

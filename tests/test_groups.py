@@ -187,6 +187,7 @@ def test_labels_of_the_function_are_checked_through_the_groups():
 # aggregate
 
 
+@pytest.mark.slow
 def test_sums_keep_batches_outputs_and_their_completeness():
     g = lambda x: jnp.stack([ridge(x), (x**2).sum(), x[0, 0, 0]])
     jacobian = igjax.integrated_jacobian(g, rule=COARSE)

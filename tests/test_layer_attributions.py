@@ -35,6 +35,7 @@ def published(x):
     return checkpoint_name(jnp.ones((2, 4)) @ x + np.array([-1.0, 1.0]), "lin2")[0]
 
 
+@pytest.mark.slow
 def test_published_values_of_a_network_with_a_kink():
     x, b = np.array([0.0, 100.0, 0.0]), np.zeros(3)
     layers = ["lin0", "lin1", "relu"]

@@ -153,6 +153,7 @@ def test_text_model_is_its_embedding_followed_by_its_head(model, head, width):
     np.testing.assert_allclose(whole, by_hand, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @text_models
 def test_padding_changes_no_logit(model, head, width):
     tokens, lengths = some_tokens(4, 10), jnp.array([10, 1, 4, 9])

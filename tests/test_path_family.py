@@ -51,6 +51,7 @@ def test_a_blur_leaves_no_rings():
         assert (paths.blur(6.0)(spot, 0.0, t) >= -1e-15).all()
 
 
+@pytest.mark.slow
 def test_a_blur_is_gaussian():
     spot = np.zeros((61, 61))
     spot[30, 30] = 1.0

@@ -543,6 +543,7 @@ def test_a_page_shows_itself_in_a_notebook_and_changes_nothing_around_it():
     assert style.split() == ["body.igjax", ".igjax"]
 
 
+@pytest.mark.slow
 def test_drawing_leaves_pyplot_alone():
     source = (
         "import sys, igjax.plots as p; assert 'matplotlib' not in sys.modules;"

@@ -178,6 +178,7 @@ def log_softmax_results():
     return jax.device_get(everything(FIFTY))
 
 
+@pytest.mark.slow
 def test_a_target_fixed_at_x_is_complete_for_its_own_score():
     scores, labels, fixed, _, _ = log_softmax_results()
     chosen = scores[np.arange(50), labels]
