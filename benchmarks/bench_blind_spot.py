@@ -68,17 +68,16 @@ def hidden_problem(canceled):
     u[:, -1] = ((size + np.abs(signed)) / canceled - signed) / x[:, -1]
     u /= (u * x).sum(1, keepdims=True)
     w, c, v = (g.normal(size=(INPUTS, UNITS, *s)) for s in ((FEATURES,), (), ()))
-    # Each unit is on for a share of the path, and is linear there.
-    start, end = c, np.einsum("nhf,nf->nh", w, x) + c
-    kink = np.clip(start / (start - end), 0, 1)
-    share = np.where(start > 0, np.where(end > 0, 1, kink), np.where(end > 0, 1 - kink, 0))
+    # Each unit is a function of one number, and on for a share of the path.
+    rise = np.einsum("nhf,nf->nh", w, x)
+    share = (np.maximum(rise + c, 0) - np.maximum(c, 0)) / rise
     kinks = x * np.einsum("nh,nhf->nf", v * share, w)
     # The steps are as large in the features as the network, or a tenth of it.
     ratio = np.abs(kinks).sum(1) / np.abs(u * x).sum(1) * g.choice([0.1, 1.0], INPUTS)
     height = g.normal(size=(INPUTS, STEPS)) * ratio[:, None]
     place, width = g.uniform(size=(INPUTS, STEPS)), 10 ** g.uniform(-6, 0, (INPUTS, STEPS))
-    rise = (1 + np.tanh((1 - place) / width / 2)) / 2 - (1 - np.tanh(place / width / 2)) / 2
-    exact = (height * rise).sum(1, keepdims=True) * u * x + kinks
+    change = jax.nn.sigmoid((1 - place) / width) - jax.nn.sigmoid(-place / width)
+    exact = (height * change).sum(1, keepdims=True) * u * x + kinks
     return x, (u, place, width, height, w, c, v), exact
 
 

@@ -177,21 +177,23 @@ def _merge(state: _State, parts, taken) -> _State:
     def masked(a):
         return jnp.where(taken.reshape(-1, *(1,) * (a.ndim - 1)), a, jnp.zeros((), a.dtype))
 
-    average = lambda a: _sum(masked(a)) / more.astype(a.dtype)
+    summed = lambda a: _sum(masked(a))
+    average = lambda a: summed(a) / more.astype(a.dtype)
     means = each(average, (values, gauges))
     share = lambda a: more.astype(a.dtype) / count.astype(a.dtype)
     mean = each(lambda old, new: old + (new - old) * share(new), state.mean, means)
 
     def deviations(old, a, before, now):
-        within = _sum(masked(a - now[None]) ** 2)
+        within = summed((a - now[None]) ** 2)
         return old + within + (now - before) ** 2 * (state.count.astype(a.dtype) * share(a))
 
+    add = lambda old, a: old + summed(a)
     return _State(
         count,
         mean,
         each(deviations, state.squares, values, state.mean[0], means[0]),
-        each(lambda old, a: old + _sum(masked(a)), state.error, error),
-        each(lambda old, a: old + masked(a).sum(0, dtype=a.dtype), state.spent, spent),
+        each(add, state.error, error),
+        each(add, state.spent, spent),
         jnp.maximum(state.severity, masked(severity).max(0)),
     )
 

@@ -525,8 +525,9 @@ def _measure(problem, panel, nodes, f, c, probes, peak, belief) -> _Measured:
     off = jnp.minimum(REACH * (slope.max(1) - slope.min(1)), 2 * miss)[:, None]
     change = jnp.abs(jnp.diff(known.residual, axis=1))
     grain = GRAIN * jnp.sqrt(change).mean(1, keepdims=True) ** 2
-    off = jnp.maximum(noise[:, None] + jnp.diff(known.t, axis=1)[..., None] * off, grain)
-    unseen = jnp.maximum(change - off, 0).sum(1)
+    steps = jnp.diff(known.t, axis=1)[..., None]
+    allowed = jnp.maximum(noise[:, None] + steps * off, grain)
+    unseen = jnp.maximum(change - allowed, 0).sum(1)
     unseen = jnp.maximum(DOUBT * unseen, _amplified(unseen, 0, whole, steep))
 
     # What the profile does not explain belongs to some feature: spread it by size. And

@@ -9,7 +9,8 @@ through the layer; what goes around it is missing, and `delta` says how much tha
 
 `layer` is a name or a pytree of names; the results come in the same structure. A value
 that is tagged more than once (a module called twice, a tagged pytree) is a tuple of
-arrays in the order of their making.
+arrays in the order of their making. They are one layer: where the first flows into the
+second, that is counted with the second, and nothing is counted twice.
 
 The two answers agree where the trunk is affine: the image of a straight line is straight.
 Elsewhere they differ. Here y = (x, x**2), f = 6 y1 y2, and x goes from 0 to 1. The line in
@@ -502,8 +503,9 @@ class _Model(NamedTuple):
     f: Callable
     layers: tuple[str, ...]
 
-    def only(self, i: int):
-        return self._replace(layers=self.layers[i : i + 1])
+    def apart(self) -> list:
+        """The same function, with one of the layers each."""
+        return [self._replace(layers=(layer,)) for layer in self.layers]
 
     def values(self, operands, point) -> list:
         return _cut.values(self.caller, partial(self.f, operands), point, self.layers)
@@ -540,24 +542,20 @@ def _inside(operands, x, baseline) -> Operands:
 
 
 def _straight(model, path, operands, rule, chunk_size):
-    return [
-        _line(model.only(i), operands, end, start, rule, chunk_size)
-        for i, (end, start) in enumerate(
-            zip(
-                model.values(operands, operands.x),
-                model.values(operands, operands.baseline),
-                strict=True,
-            )
-        )
-    ]
+    starts = model.values(operands, operands.baseline)
+    return _lines(model, operands, starts, rule, chunk_size)
 
 
 def _times_activation(model, path, operands, rule, chunk_size):
+    zeros = jax.tree.map(jnp.zeros_like, model.values(operands, operands.x))
+    return _lines(model, operands, zeros, rule, chunk_size)
+
+
+def _lines(model, operands, starts, rule, chunk_size):
     ends = model.values(operands, operands.x)
-    zeros = jax.tree.map(jnp.zeros_like, ends)
     return [
-        _line(model.only(i), operands, end, start, rule, chunk_size)
-        for i, (end, start) in enumerate(zip(ends, zeros, strict=True))
+        _line(one, operands, end, start, rule, chunk_size)
+        for one, end, start in zip(model.apart(), ends, starts, strict=True)
     ]
 
 
@@ -576,28 +574,42 @@ def _line(model, operands, end, start, rule, chunk_size):
 
 
 def _conductance(model, path, operands, rule, chunk_size):
-    if not isinstance(rule, rules.Adaptive):
-        return _parts(_shared_sweep(model, path, operands, rule, chunk_size))
-    results = []
-    for i in range(len(model.layers)):
-        joint = _flow(model.only(i), path, operands, rule, chunk_size)
-        results += [_rejudged(part, joint, rule) for part in _parts(joint)]
-    return results
+    if isinstance(rule, rules.Adaptive):
+        flows = [_flow(one, path, operands, rule, chunk_size) for one in model.apart()]
+        return [_rejudged(part, joint, rule) for joint in flows for part in _parts(joint)]
+
+    def flow(group):
+        sweep = _flow if len(group.layers) == 1 else _shared_sweep
+        return _parts(sweep(group, path, operands, rule, chunk_size))
+
+    return [part for group in _groups(model, operands) for part in flow(group)]
+
+
+def _groups(model, operands) -> list:
+    """The layers, in groups of which one gradient serves all.
+
+    Layers do not stand in each other's way, but arrays of one name do: what the first of
+    them hands to the second is the second's, and so they are looked at by themselves.
+    """
+    several = any(isinstance(y, tuple) for y in model.values(operands, operands.x))
+    return model.apart() if several else [model]
 
 
 def _flow(model, path, operands, rule, chunk_size):
-    """Integrates f as a function of one layer and of x, along the image of the path.
+    """Integrates f as a function of one layer, along the image of the path.
 
-    The part of x is what goes around the layer: the parts add up to the slope of f, as
-    the adaptive rule wants it.
+    The adaptive rule wants parts that add up to the slope of f: to it f is a function of
+    the layer and of x, which is what goes around the layer. Otherwise x stands still.
     """
+    still = not isinstance(rule, rules.Adaptive)
 
     def image(o, t):
         point = path(o.given, t)
-        return widen(model.values(o.given, point)), point
+        return widen(model.values(o.given, point)), t if still else point
 
     def score(o, point):
         given, x = point
+        x = path(o.given, stop_gradient(x)) if still else x
         return model.changed(o.given, x, _replace, given)
 
     inside = _inside(operands, *_ends(model, operands))
@@ -607,16 +619,16 @@ def _flow(model, path, operands, rule, chunk_size):
 def _shared_sweep(model, path, operands, rule, chunk_size):
     """Integrates f as a function of zeros that are added to its layers.
 
-    Layers do not stand in each other's way: each adds up by itself. The zeros move with
-    the layers. That x stands still meanwhile is said of t alone, so that derivatives of
-    the result with respect to x and weights see all there is.
+    Each layer adds up by itself. The zeros move as the layers do. That all else stands
+    still is said of t alone, so that derivatives of the result with respect to x and
+    weights see all there is.
     """
 
     def image(o, t):
-        moving, still = (
-            widen(model.values(o.given, path(o.given, a))) for a in (t, stop_gradient(t))
-        )
-        return jax.tree.map(jnp.subtract, moving, still), t
+        at = stop_gradient(t)
+        layers = lambda t: widen(model.values(o.given, path(o.given, t)))
+        _, velocity = jax.jvp(layers, (at,), (jnp.ones_like(at),))
+        return jax.tree.map(lambda v: (t - at).astype(v.dtype) * v, velocity), t
 
     def score(o, point):
         zeros, t = point
@@ -695,15 +707,22 @@ def _mark(y, index):
 
 
 def _influence(model, path, operands, rule, chunk_size):
-    layers = widen(model.values(operands, operands.x))
-    _check_real(model, layers)
-    zeros = jax.tree.map(jnp.zeros_like, layers)
+    mean = lambda group: _mean_gradient(group, path, operands, rule, chunk_size)
+    return [part for group in _groups(model, operands) for part in mean(group)]
+
+
+def _mean_gradient(model, path, operands, rule, chunk_size):
+    layers = lambda point: widen(model.values(operands, point))
+    _check_real(model, layers(operands.x))
+    zeros = jax.tree.map(jnp.zeros_like, layers(operands.x))
+    alone = len(model.layers) == 1
+    change = _replace if alone else _nudge
 
     def score(point):
         given, t = point
-        return model.changed(operands, path(operands, stop_gradient(t)), _nudge, given)
+        return model.changed(operands, path(operands, stop_gradient(t)), change, given)
 
-    image = lambda t: (zeros, t)
+    image = lambda t: (layers(path(operands, t)) if alone else zeros, t)
     joint = _fixed(score, image, operands, rule, chunk_size, pull=lambda sums: sums)
     return _parts(joint)
 

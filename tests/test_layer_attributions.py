@@ -400,6 +400,31 @@ def test_a_layer_may_be_asked_for_twice():
             np.testing.assert_array_equal(result.delta, once.delta)
 
 
+@pytest.mark.parametrize("rule", [RULE, None], ids=["fixed", "adaptive"])
+def test_what_flows_through_two_arrays_of_one_name_is_counted_once(rule):
+    def f(x):
+        first = checkpoint_name(2 * x, "y")
+        second = checkpoint_name(jnp.tanh(first + 0.3), "y")
+        return checkpoint_name(first + second**2, "z").sum()
+
+    flow = igjax.layer_conductance(f, ["y", "z"], rule=rule)(X, np.zeros(3))
+    grown = np.tanh(2 * X + 0.3) ** 2 - np.tanh(0.3) ** 2
+    for part, expected in zip(flow, ((2 * X, grown), 2 * X + grown), strict=True):
+        for array, want in zip(part.values, expected, strict=True):
+            np.testing.assert_allclose(array, want, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(part.delta, 0, atol=1e-6)
+
+
+def test_two_arrays_of_one_name_have_influence_apart():
+    def f(x):
+        first = checkpoint_name(2 * x, "y")
+        return (first + checkpoint_name(jnp.tanh(first), "y") * 3).sum()
+
+    result = igjax.internal_influence(f, "y", rule=RULE)(X, B)
+    for array, want in zip(result.values, (1, 3), strict=True):
+        np.testing.assert_allclose(array, np.full(3, want), rtol=1e-12)
+
+
 def test_a_head_is_given_what_the_trunk_gives():
     f = lambda x: sum((checkpoint_name(v, "y") ** 2).sum() for v in (x, 2 * x))
     trunk, head = igjax.cut(f, "y")
@@ -429,7 +454,7 @@ def test_gradients_of_complex_layers_are_refused():
         igjax.internal_influence(f, "y")(x, 0.0)
 
 
-@pytest.mark.parametrize("method", ["conductance", "neuron", "influence", "cam"])
+@pytest.mark.parametrize("method", ["conductance", "sweep", "neuron", "influence", "cam"])
 def test_derivatives_see_what_goes_around_a_layer(method):
     def f(x):
         inner = checkpoint_name(jnp.tanh(x), "y")
@@ -439,6 +464,9 @@ def test_derivatives_see_what_goes_around_a_layer(method):
     rule = igjax.rules.gauss_legendre(16)
     weights = jnp.array([1.0, -2.0, 3.0])
     if method == "conductance":
+        attribute = igjax.layer_conductance(f, "y", rule=rule)
+        values = lambda x: attribute(x, 0.0).values @ weights
+    elif method == "sweep":
         both = igjax.layer_conductance(f, ["y", "z"], rule=rule)
         values = lambda x: sum(r.values @ weights**k for k, r in enumerate(both(x, 0.0)))
     elif method == "neuron":
