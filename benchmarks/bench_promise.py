@@ -55,7 +55,7 @@ def pretrained(count: int) -> dict[str, Callable[[], _suites.Suite]]:
         "silero": lambda: suite(silero.problem(count=count), "recurrent", 4000),
         "magika": lambda: suite(magika.problem(count=count), "smooth", 500),
         "efficientnet": lambda: suite(
-            efficientnet.problem(count=min(count, 16)), "kinked", 2000
+            efficientnet.problem(count=min(count, 16)), "kinked", 8000
         ),
     }
 
@@ -183,6 +183,8 @@ def main():
         exact, believed = _references.reference(suite)
         if not believed.all():
             print(f"{name}: {(~believed).sum()} left out, the references differ")
+        if not believed.any():
+            continue
         for dtype in suite.dtypes:
             scores = np.abs(_suites.ends(suite, dtype)).max(0)
             for row in options.rows or _integrators.ROWS:
