@@ -6,6 +6,7 @@ The main job from end to end, for people (terminal, page, picture) and for progr
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,6 +117,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if bool(options.text) == bool(options.file):
         parser.error("give either a TEXT (- for standard input) or --file PATH")
+    if len(options.text) == 1 and os.path.isfile(options.text[0]):
+        name = visible(options.text[0])
+        parser.error(f"{name} is a file: to explain what it says, --file {name}")
     if options.lines and (options.html or options.png):
         parser.error("--html and --png show one text: leave out --lines, or use --json")
     outputs = list(_outputs(options).values())
@@ -160,11 +164,21 @@ def _one_text(options: argparse.Namespace) -> int:
     e = explainer(options.tolerance, compare=compare)(text)
     if _for_people(options):
         streams.say(_report.terminal(e, streams.in_color(), streams.width()) + "\n")
-    for kind, path in outputs.items():
-        streams.write(path, WRITERS[kind](e))
-        if _for_people(options):
-            streams.say(f"  wrote {visible(str(path))}")
-    return _judged(e, "explained")
+    written = [_write(options, WRITERS[kind](e), path) for kind, path in outputs.items()]
+    judged = _judged(e, "explained")
+    return judged if all(written) else REFUSED
+
+
+def _write(options: argparse.Namespace, content: bytes, path: Path) -> bool:
+    """True if the file was written; the others are not lost with one that was not."""
+    try:
+        streams.write(path, content)
+    except Refusal as refusal:
+        streams.complain(str(refusal))
+        return False
+    if _for_people(options):
+        streams.say(f"  wrote {visible(str(path))}")
+    return True
 
 
 def _each_line(options: argparse.Namespace) -> int:

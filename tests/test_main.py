@@ -562,6 +562,25 @@ def test_files_that_cannot_be_written_end_with_status_2(quick, capsys, tmp_path)
     assert f"cannot write {tmp_path}: Is a directory." in capsys.readouterr().err
 
 
+def test_one_file_that_cannot_be_written_does_not_lose_the_others(quick, capsys, tmp_path):
+    outputs = ["--html", str(tmp_path), "--json", "told.json"]
+    assert cli.main(["some text", *outputs]) == 2
+    told = capsys.readouterr()
+    assert f"cannot write {tmp_path}: Is a directory." in told.err
+    assert "wrote told.json" in told.out
+    assert json.loads(Path("told.json").read_bytes())["converged"]
+
+
+@pytest.mark.parametrize("options", [[], ["--lines"]], ids=["text", "lines"])
+def test_the_name_of_a_file_is_not_taken_for_the_text(quick, capsys, options):
+    Path("review.txt").write_text("Not bad at all!")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*options, "review.txt"])
+    assert "review.txt is a file: to explain what it says" in capsys.readouterr().err
+    assert cli.main([*options, "--file", "review.txt"]) == cli.main([*options, "review"])
+    assert quick == ["Not bad at all!", "review"]
+
+
 def test_closed_streams_are_as_if_nobody_read_them(monkeypatch, quick, run):
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
