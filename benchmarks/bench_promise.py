@@ -53,7 +53,7 @@ def pretrained(count: int) -> dict[str, Callable[[], _suites.Suite]]:
 
     return {
         "silero": lambda: suite(silero.problem(count=count), "recurrent", 4000),
-        "magika": lambda: suite(magika.problem(count=count), "smooth", 500),
+        "magika": lambda: suite(magika.problem(count=count), "smooth", 4000),
         "efficientnet": lambda: suite(
             efficientnet.problem(count=min(count, 16)), "kinked", 8000
         ),
