@@ -145,10 +145,24 @@ def mean_of_pairs(draw, count: int, chunk_size):
         # Welch and Satterthwaite: few degrees of freedom where few parts hold the error.
         some = fourth > 0
         degrees = jnp.where(some, pairs * square**2 / jnp.where(some, fourth, 1), pairs)
-        return _student((1 + CONFIDENCE) / 2, degrees) * _root(square / pairs)
+        return student((1 + CONFIDENCE) / 2, degrees) * _root(square / pairs)
 
     error = jax.tree.map(half_width, squares, fourth)
     return dataclasses.replace(found, values=values, error=error)
+
+
+def of_one(caller: str, result) -> Attribution:
+    """The result of an attribution, which must be one result.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if not isinstance(result, Attribution):
+        raise TypeError(
+            f"{caller}: attribute must return an igjax.Attribution, "
+            f"got {type(result).__name__}. Of several layers, take one at a time."
+        )
+    return result
 
 
 def _named(draw):
@@ -216,7 +230,7 @@ def _finish(state: _State, looks: int, population, tolerance=None):
         n = count.astype(squares.dtype)
         left = 1.0 if population is None else 1 - n / population
         variance = left * squares / (n * jnp.maximum(n - 1, 1))
-        return error / n + _student(quantile, n - 1) * _root(variance)
+        return error / n + student(quantile, n - 1) * _root(variance)
 
     error = jax.tree.map(half_width, state.squares, state.error)
     met = jnp.zeros(delta.shape, bool)
@@ -242,7 +256,7 @@ def _root(a):
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, a, 1)), a)
 
 
-def _student(quantile: float, degrees):
+def student(quantile: float, degrees):
     """A quantile of Student's t, by its expansion about the normal one.
 
     Its error is 0.2% at 3 degrees of freedom and falls with their fifth power; at one

@@ -25,6 +25,12 @@ def widen(tree):
     return jax.tree.map(lambda a: a.astype(wide(a.dtype)), tree)
 
 
+def wide_labels(a):
+    """Integers as an array of int32 or wider: comparing with a size must not wrap it."""
+    a = jnp.asarray(a)
+    return a.astype(jnp.promote_types(a.dtype, jnp.int32))
+
+
 def cast_like(tree, like):
     """Casts every leaf of `tree` to the dtype of its counterpart in `like`."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)

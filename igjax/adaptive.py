@@ -422,7 +422,7 @@ def _chunk(problem, evaluate, probes, tolerance, limit, before, lanes, state: _S
     accept = fine | narrow | blurred | ~finite
 
     worst, zoom = _worst_gap(seen.known)
-    found = seen.kronrod, seen.error, jnp.zeros_like(seen.error[..., :1])
+    found = seen.kronrod, seen.error, jnp.zeros_like(seen.residual[..., None])
     sharp = _sharp_jump(c, panel, seen, nodes <= _row(seen.known.t, worst))
     found = _where((jump & narrow)[:, None, None], sharp, found)
     better, *blur = _blurred_jump(problem, c, panel, seen)

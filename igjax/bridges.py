@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
+from igjax._tree import wide_labels
 
 __all__ = ["Embedded", "contrast", "from_embedding", "select", "single"]
 
@@ -145,7 +146,7 @@ def _chosen(caller: str, g):
     def choose(x, labels, args):
         for label in labels:
             _check_label_type(caller, label)
-        outputs = g(x, *args)
+        outputs = jnp.asarray(g(x, *args))
         if np.ndim(outputs) != 1:
             raise ValueError(
                 f"{caller}: g must return a vector of outputs, got {np.shape(outputs)}. "
@@ -153,6 +154,7 @@ def _chosen(caller: str, g):
             )
         classes[:] = outputs.shape
         check(*labels)
+        labels = [wide_labels(label) for label in labels]
         inside = [(label >= 0) & (label < len(outputs)) for label in labels]
         at = [jnp.where(i, label, 0) for i, label in zip(inside, labels, strict=True)]
         return [jnp.where(i, outputs[k], jnp.nan) for i, k in zip(inside, at, strict=True)]
@@ -176,7 +178,7 @@ def _check_label_type(caller: str, label) -> None:
 
 
 def _check_label(caller: str, label, classes: int) -> None:
-    if not isinstance(label, Tracer) and not 0 <= label < classes:
+    if not isinstance(label, Tracer) and not 0 <= int(label) < classes:
         raise ValueError(
             f"{caller}: the label must be in [0, {classes}), got {label}. g returns "
             f"{classes} outputs."

@@ -18,7 +18,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks, _compiled
-from igjax._draws import mean_of, worst
+from igjax._draws import mean_of, of_one, worst
 from igjax._tree import strong, wide
 from igjax.attribution import Attribution
 
@@ -172,7 +172,8 @@ def _smoothed(caller, attribute, statistic, pairs: int, options):
             keys = jax.random.split(jax.random.fold_in(key, k), pairs)
             noise = jax.vmap(lambda key: _noise(key, x, widths))(keys)
             inputs = jax.tree.map(_both_ways, x, noise)
-            results = jax.vmap(lambda x: attribute(x, baseline, *args))(inputs)
+            explain = lambda x: of_one(caller, attribute(x, baseline, *args))
+            results = jax.vmap(explain)(inputs)
             return _combined(results, statistic)
 
         return mean_of(draw, draws // (2 * pairs), size)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks, _compiled, paths, rules
-from igjax._draws import mean_of, mean_of_pairs
+from igjax._draws import mean_of, mean_of_pairs, of_one
 from igjax._tree import parameter_dtype, spread, strong, total, widen
 from igjax.attribution import Attribution
 from igjax.gradients import of_one_gradient
@@ -120,7 +120,7 @@ def _over_baselines(caller, attribute, sample, draws, tolerance, chunk_size):
             order = _some(key, rows, count)
             place = lambda k: order[k]
 
-        draw = lambda k: attribute(x, pick(place(k)), *args)
+        draw = lambda k: of_one("expected", attribute(x, pick(place(k)), *args))
         return mean_of(draw, count, chunk_size, population=rows, tolerance=tolerance)
 
     return explain

@@ -25,7 +25,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
-from igjax._tree import cast_like, parameter_dtype, strong, widen
+from igjax._tree import cast_like, parameter_dtype, strong, wide_labels, widen
 from igjax.attribution import Attribution, Status
 from igjax.integrated import integrated_gradients
 
@@ -95,10 +95,11 @@ def grouped(
         _checks.inputs("grouped", x, baseline)
         x = strong(x)
         groups = _labels("grouped", groups, x, (), count)
-        if validate is not None:
-            validate(x, *args)
         scales = jnp.ones(count, parameter_dtype(x))
-        return attribute(scales, 0.0, groups, x, strong(baseline), *args)
+        result = attribute(scales, 0.0, groups, x, strong(baseline), *args)
+        if validate is not None:  # last: a choice of outputs must have been traced
+            validate(x, *args)
+        return result
 
     return attribute_groups
 
@@ -236,7 +237,7 @@ def _labels(caller: str, groups, values, lead: tuple, count: int):
             )
         _check_fit(caller, name, np.shape(group), shape)
         _check_range(caller, name, group, count)
-    return jax.tree.map(jnp.asarray, groups)
+    return jax.tree.map(wide_labels, groups)
 
 
 def _check_fit(caller: str, name: str, got, shape) -> None:
@@ -252,7 +253,7 @@ def _check_fit(caller: str, name: str, got, shape) -> None:
 def _check_range(caller: str, name: str, group, count: int) -> None:
     if isinstance(group, Tracer) or not np.size(group):
         return
-    least, most = np.min(group), np.max(group)
+    least, most = int(np.min(group)), int(np.max(group))
     if least < 0 or most >= count:
         raise ValueError(
             f"{caller}: {name} must be in [0, {count}), got {least} to {most}. Features of "

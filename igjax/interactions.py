@@ -98,7 +98,7 @@ def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
         small for weights of ones only.
 
     Raises:
-        TypeError: as `integrated_hessians`.
+        TypeError: as `integrated_hessians`, and if the weights are complex.
         ValueError: as `integrated_hessians`, and if the weights are not like x.
 
     Example:
@@ -119,7 +119,9 @@ def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
                 f"{caller}: weights must be like x, {shapes[0]}, got {shapes[1]}. For "
                 "several, jax.vmap(attribute, in_axes=(None, None, 0))."
             )
-        sweep = rule._replace(directions=strong(weights))
+        directions = strong(weights)
+        _checks.real(caller, directions, "weights")
+        sweep = rule._replace(directions=directions)
         return _attribution(caller, _product, f, sweep, None)(x, baseline, *args)
 
     return attribute

@@ -39,11 +39,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
-from igjax import _checks, _compiled, _cut, paths, rules
+from igjax import _checks, _compiled, _cut, adaptive, paths, rules
 from igjax._compiled import Operands
 from igjax._tree import cast_like, strong, total, varying, widen
 from igjax.attribution import Attribution, Status
-from igjax.integrated import _fixed, integrate, integrate_straight
+from igjax.integrated import _fixed, _unit, integrate, integrate_straight
 
 __all__ = [
     "Cut",
@@ -526,6 +526,9 @@ def _check_like(want, y):
         raise ValueError(
             f"cut: the layer must have the shape {shapes[0]}, got {shapes[1]}."
         )
+    pairs = zip(jax.tree.leaves(want), jax.tree.leaves(y), strict=True)
+    if any(jnp.iscomplexobj(got) > jnp.iscomplexobj(like) for like, got in pairs):
+        raise ValueError("cut: the layer is real, got complex values for it.")
 
 
 def _nudge(value, given):
@@ -576,7 +579,11 @@ def _line(model, operands, end, start, rule, chunk_size):
 def _conductance(model, path, operands, rule, chunk_size):
     if isinstance(rule, rules.Adaptive):
         flows = [_flow(one, path, operands, rule, chunk_size) for one in model.apart()]
-        return [_rejudged(part, joint, rule) for joint in flows for part in _parts(joint)]
+        return [
+            _rejudged(part, joint, rule, operands.x)
+            for joint in flows
+            for part in _parts(joint)
+        ]
 
     def flow(group):
         sweep = _flow if len(group.layers) == 1 else _shared_sweep
@@ -653,12 +660,16 @@ def _parts(joint: Attribution) -> list[Attribution]:
     ]
 
 
-def _rejudged(part: Attribution, joint: Attribution, rule) -> Attribution:
+def _rejudged(part: Attribution, joint: Attribution, rule, x) -> Attribution:
     """Asks of a part alone what the rule has asked of all parts together."""
-    size = total(jax.tree.map(jnp.abs, part.values), 0)
-    bound = rule.tolerance * size
-    if rule.absolute_tolerance is not None:
-        bound = jnp.maximum(bound, rule.absolute_tolerance)
+    size = lambda values: total(jax.tree.map(jnp.abs, values), 0)
+    peak = jnp.maximum(abs(joint.score), abs(joint.baseline_score))
+    # The level of rounding is at least that of the ends and of the values.
+    rounding = _unit(x, joint.score.dtype) * (peak + size(joint.values))
+    absolute = 0.0 if rule.absolute_tolerance is None else rule.absolute_tolerance
+    bound = jnp.maximum(
+        rule.tolerance * size(part.values), absolute + adaptive.FLOOR * rounding
+    )
     within = total(part.error, 0) + abs(joint.delta) <= bound
     met = part.status == Status.TOLERANCE_MET
     status = jnp.where(met & ~within, Status.NOT_VERIFIED, part.status)
@@ -681,7 +692,7 @@ def _through(index: tuple[int, ...]):
             both = lambda o, p: score(o, p[0][0], p[1])
             inside = _inside(operands, ([x], x), ([baseline], baseline))
             joint = integrate(both, twice, inside, rule, chunk_size)
-            return [_rejudged(part, joint, rule) for part in _parts(joint)]
+            return [_rejudged(part, joint, rule, x) for part in _parts(joint)]
         # Only the unit sees the point move; t says so, which nobody differentiates.
         once = lambda o, t: ([path(o.given, t)], t)
         alone = lambda o, p: score(o, p[0][0], path(o.given, stop_gradient(p[1])))

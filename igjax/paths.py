@@ -56,7 +56,7 @@ def polyline(*waypoints) -> Callable:
 
     Use it for paths found by a search, and for staircases, which move one feature at a
     time. The integrand jumps at the corners t = k/legs: give a fixed rule as many panels
-    as there are legs, `rules.composite(rule, legs)`.
+    as there are legs, `rules.composite(rules.gauss_legendre(8), legs)`.
 
     Args:
         *waypoints: pytrees like x, in the order in which they are passed.
@@ -77,7 +77,7 @@ def polyline(*waypoints) -> Callable:
     def path(x, baseline, t):
         points = [baseline, *(_like(x, w) for w in waypoints), x]
         legs = len(points) - 1
-        leg = jnp.clip(jnp.floor(t * legs), 0, legs - 1).astype(jnp.int32)
+        leg = _leg(t, legs)
         stacked = jax.tree.map(lambda *p: jnp.stack(p), *points)
         start = jax.tree.map(lambda a: a[leg], stacked)
         end = jax.tree.map(lambda a: a[leg + 1], stacked)
@@ -93,7 +93,7 @@ def staircase(turns, steps: int) -> Callable:
     x, the others stand still. Complete: each step gets what f gains in it. Use it where
     features come in an order of their own (time, causes, lines of a form). Who comes
     first matters; the mean over all orders is `igjax.shapley_shubik`. Integrate it with
-    whole panels, `rules.composite(rule, steps)`, or adaptively.
+    whole panels, `rules.composite(rules.gauss_legendre(8), steps)`, or adaptively.
 
     Args:
         turns: pytree like x of integers in [0, steps); those with the same turn move
@@ -124,13 +124,20 @@ def staircase(turns, steps: int) -> Callable:
 
     def path(x, baseline, t):
         _check_like("staircase: turns", x, turns)
+        step = _leg(t, steps)
 
         def leaf(turn, x, baseline):
-            return straight(x, baseline, jnp.clip(t * steps - turn, 0, 1))
+            arrived = jnp.where(turn < step, 1.0, 0.0)
+            return straight(x, baseline, jnp.where(turn == step, t * steps - step, arrived))
 
         return jax.tree.map(leaf, turns, x, baseline)
 
     return path
+
+
+def _leg(t, legs: int):
+    """The leg of equal times that a path is on; at a corner, the one that begins."""
+    return jnp.clip(jnp.floor(t * legs), 0, legs - 1).astype(jnp.int32)
 
 
 def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:

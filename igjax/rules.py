@@ -421,10 +421,12 @@ def composite(rule: Rule, panels: int) -> Rule:
     """A rule repeated on equal panels of [0, 1]: panels times as many nodes.
 
     Use it where the integrand has known corners at multiples of 1/panels, such as a
-    `paths.polyline` with as many legs: no node then straddles a corner.
+    `paths.polyline` with as many legs: no panel then straddles a corner. Take a rule
+    without nodes at its ends there, as Gauss: in float32 those of two panels that meet
+    are one point, which is on one side of the corner.
 
     Args:
-        rule: the rule to repeat; nodes that fall on one point are merged.
+        rule: the rule to repeat.
         panels: number of panels, at least 1.
 
     Returns:
@@ -439,17 +441,18 @@ def composite(rule: Rule, panels: int) -> Rule:
         array([0.125, 0.375, 0.625, 0.875])
     """
     _check_count("composite", panels, 1, what="panels")
-    blocks = [(np.asarray(a)[None] / panels) for a in (rule.nodes, rule.weights)]
-    starts = np.arange(panels)[:, None] / panels
-    t, w = (starts + blocks[0]).ravel(), np.repeat(blocks[1], panels, 0).ravel()
-    # A corner shared by two panels keeps both nodes: a jump there has two limits, and
-    # one float apart each panel sees its own side.
-    t = np.where(np.append(np.diff(t) <= 0, False), np.nextafter(t, 0), t)
+    corners = np.arange(panels + 1) / panels
+    t = corners[:-1, None] + np.asarray(rule.nodes) / panels
+    # A node at the end of a panel is a few floats before the corner: it sees its own side
+    # of a jump there, and the one that begins the next panel sees the other.
+    before = corners[1:-1, None] * (1 - 4 * np.finfo(float).eps)
+    t[:-1] = np.minimum(t[:-1], before)
+    w = np.tile(np.asarray(rule.weights) / panels, panels)
     m, n = np.shape(rule.error_weights)
     rows = np.zeros((m, panels, n))
     signs = _walsh(m, panels)
     rows[:] = np.asarray(rule.error_weights)[:, None] / panels * signs[:, :, None]
-    return _frozen(t, w, rows.reshape(m, panels * n))
+    return _frozen(t.ravel(), w, rows.reshape(m, panels * n))
 
 
 def on_panels(edges, panels) -> Rule:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks, _compiled, paths
+from igjax._draws import CONFIDENCE, student
 from igjax._tree import flattener, parameter_dtype, varying, widen
 from igjax.attribution import Attribution
 from igjax.integrated import without_tolerance
@@ -21,7 +22,6 @@ from igjax.integrated import without_tolerance
 __all__ = ["shapley_shubik"]
 
 SIDE_BY_SIDE = 32  # corners evaluated together
-HALF_WIDTH = 1.96  # of a 95% confidence interval, in standard errors
 
 
 def shapley_shubik(f, *, orders: int = 128, chunk_size=None):
@@ -135,4 +135,5 @@ def _sampled(gains, key, n: int, pairs: int, zeros):
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(pairs))
     if pairs == 1:
         return mean, jnp.full_like(mean, np.inf)
-    return mean, HALF_WIDTH * jnp.sqrt(squares / (pairs * (pairs - 1)))
+    quantile = student((1 + CONFIDENCE) / 2, pairs - 1)
+    return mean, quantile * jnp.sqrt(squares / (pairs * (pairs - 1)))

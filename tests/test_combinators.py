@@ -207,6 +207,18 @@ def test_one_key_gives_one_result():
     assert (first != other).all()
 
 
+def test_several_results_are_not_averaged():
+    several = lambda x, baseline: 2 * (igjax.input_x_gradient(jnp.sum)(x, baseline),)
+    for name, combined, baseline in (
+        ("smooth", igjax.smooth(several, draws=8), 0 * X),
+        ("expected", igjax.expected(several), np.stack([X, X])),
+    ):
+        with pytest.raises(
+            TypeError, match=f"{name}: .* got tuple. Of several layers, take"
+        ):
+            combined(jax.random.key(0), X, baseline)
+
+
 def test_a_leaf_may_be_empty():
     f = lambda x: (x["a"] ** 2).sum() + x["b"].sum()
     x = {"a": jnp.array([1.0, 2.0]), "b": jnp.ones((0, 3))}

@@ -180,8 +180,29 @@ def test_labels_of_the_function_are_checked_through_the_groups():
     f = igjax.select(lambda x: x * jnp.array([1.0, 2.0]))
     attribute = igjax.grouped(f, 1, rule=COARSE)
     np.testing.assert_allclose(attribute(np.ones(2), 0.0, 0, 1).values, [2.0])
-    with pytest.raises(ValueError, match="the label must be in"):
-        attribute(np.ones(2), 0.0, 0, 2)
+    for one in (attribute, igjax.grouped(f, 1, rule=COARSE)):
+        with pytest.raises(ValueError, match="the label must be in"):
+            one(np.ones(2), 0.0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "count"), [("uint8", 256), ("int8", 128), ("uint8", 300)]
+)
+def test_small_integers_may_be_labels_of_many_groups(dtype, count):
+    f = igjax.select(lambda x: x.sum() * jnp.arange(300.0))
+    groups, label = np.array([0, 1, 100, 120], dtype), np.array(100, dtype)
+    x = np.arange(1.0, 5.0)
+    want = np.zeros(count)
+    want[groups] = 100 * x
+    for as_array in (np.asarray, jnp.asarray):
+        labels = as_array(groups), as_array(label)
+        whole = igjax.integrated_gradients(f, rule=COARSE)(x, 0.0, labels[1])
+        results = [
+            igjax.aggregate(whole, labels[0], count),
+            igjax.grouped(f, count, rule=COARSE)(x, 0.0, *labels),
+        ]
+        for result in results:
+            np.testing.assert_allclose(result.values, want)
 
 
 # aggregate

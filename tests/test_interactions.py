@@ -172,5 +172,7 @@ def test_misuse_is_refused():
         igjax.integrated_hessian_product(smooth)(X, B, np.ones(2))
     with pytest.raises(ValueError, match="at least k features, got 3 for k = 4"):
         igjax.top_interactions(smooth, 4)(X, B)
+    with pytest.raises(TypeError, match="weights must be real"):
+        igjax.integrated_hessian_product(smooth)(X, B, 1j * X)
     with pytest.raises(TypeError, match="x must be real"):
         igjax.integrated_hessians(lambda z: jnp.abs(z).sum())(X + 1j, B + 0j)

@@ -377,6 +377,17 @@ def test_layers_of_a_narrow_dtype_are_summed_in_a_wider_one():
     np.testing.assert_allclose(result.values, X**2, rtol=0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_level_of_rounding_is_allowed_to_layers_as_well(dtype):
+    f = lambda x: (checkpoint_name(x, "y") ** 2).sum()
+    x = jnp.array([1.0, 2.0], dtype)
+    for attribute in (igjax.layer_conductance(f, "y"), igjax.neuron_conductance(f, "y", 1)):
+        result = attribute(x, 0.0)
+        assert result.converged
+        np.testing.assert_allclose(result.values[1], 4, rtol=0.01)
+
+
 def test_a_transform_built_anew_uses_the_same_program():
     traced = []
 
@@ -433,6 +444,8 @@ def test_a_head_is_given_what_the_trunk_gives():
     for wrong in (x, [x, x], (x,), (x, x, x), (x, jnp.ones(3))):
         with pytest.raises(ValueError, match="cut: the layer must have the shape"):
             head(wrong, x)
+    with pytest.raises(ValueError, match="cut: the layer is real"):
+        head((x, 1j * x), x)
 
 
 def test_a_neuron_may_be_a_number_of_numpy():

@@ -140,6 +140,24 @@ def test_each_step_of_a_staircase_gets_what_f_gains_in_it():
         close(path(U, V, (k + 1) / 3), after, atol=1e-14)
 
 
+@pytest.mark.parametrize("steps", [3, 10])
+def test_nodes_at_corners_see_their_own_side(steps):
+    turns = np.array([0, steps - 1, steps // 2], np.uint8)
+    some = [np.where(turns < k, U, V) for k in range(1, steps)]
+    weights = np.arange(1.0, 4.0)
+    ours = [getattr(igjax.rules, name)(3) for name in ("trapezoid", "right", "left")]
+    explain = lambda path, rule: igjax.integrated_gradients(
+        lambda x: weights @ x, path=path, rule=igjax.rules.composite(rule, steps)
+    )(U, V)
+    runs = [
+        functools.partial(explain, path, rule)
+        for path in (paths.staircase(turns, steps), paths.polyline(*some))
+        for rule in ours
+    ]
+    for result in together(*runs):
+        np.testing.assert_allclose(result.values, weights * (U - V), rtol=1e-12)
+
+
 def test_features_with_the_same_turn_move_together():
     rule = igjax.rules.composite(FEW, 2)
     path = paths.staircase({"a": np.array([0, 0]), "b": np.array(1)}, 2)
@@ -215,6 +233,19 @@ def test_sampled_orders_are_exact_for_pairs_and_covered_for_triples():
     assert (error <= 2 * many.error["a"]).all()
     assert (error <= many.error["a"]).mean() >= 0.75
     assert many.error["a"].max() < 0.2 * np.abs(exact).max()
+
+
+def test_few_orders_have_wide_intervals():
+    f = lambda x: jnp.prod(1 + x) + jnp.max(x)
+    x = np.arange(1.0, 9) / 8
+    run = lambda orders: igjax.shapley_shubik(f, orders=orders)
+    keys = jax.random.split(jax.random.key(1), 200)
+    many, few = together(
+        lambda: run(4000)(jax.random.key(5), x, np.zeros(8)),
+        lambda: jax.vmap(run(8), (0, None, None))(keys, x, np.zeros(8)),
+    )
+    # Four pairs are far from normal; an interval of 1.96 errors would cover 3 in 4.
+    assert (abs(few.values - many.values[None]) <= few.error).mean() > 0.82
 
 
 def triple_shares(a, b, c):

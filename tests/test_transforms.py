@@ -282,9 +282,10 @@ def test_pytrees_of_all_kinds(name):
     np.testing.assert_allclose(result.score, norm(x) / 2, rtol=1e-6)
 
 
-def test_an_x_of_zero_size_has_no_values():
+@pytest.mark.parametrize("rule", [RULE, igjax.rules.adaptive()], ids=["fixed", "adaptive"])
+def test_an_x_of_zero_size_has_no_values(rule):
     f = lambda x: jnp.sum(x) + 3.0
-    result = explain(f, rule=RULE)(jnp.zeros((0,)), 0.0)
+    result = explain(f, rule=rule)(jnp.zeros((0,)), 0.0)
     assert result.values.shape == (0,)
     assert result.score == 3
     assert result.delta == 0
