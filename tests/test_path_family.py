@@ -140,6 +140,7 @@ def test_each_step_of_a_staircase_gets_what_f_gains_in_it():
         close(path(U, V, (k + 1) / 3), after, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 10])
 def test_nodes_at_corners_see_their_own_side(steps):
     turns = np.array([0, steps - 1, steps // 2], np.uint8)
@@ -235,6 +236,7 @@ def test_sampled_orders_are_exact_for_pairs_and_covered_for_triples():
     assert many.error["a"].max() < 0.2 * np.abs(exact).max()
 
 
+@pytest.mark.slow
 def test_few_orders_have_wide_intervals():
     f = lambda x: jnp.prod(1 + x) + jnp.max(x)
     x = np.arange(1.0, 9) / 8
