@@ -117,6 +117,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if bool(options.text) == bool(options.file):
         parser.error("give either a TEXT (- for standard input) or --file PATH")
+    # Not Path.is_file, which raises where a text is too long for a name.
     if len(options.text) == 1 and os.path.isfile(options.text[0]):
         name = visible(options.text[0])
         parser.error(f"{name} is a file: to explain what it says, --file {name}")

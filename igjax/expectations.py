@@ -120,7 +120,7 @@ def _over_baselines(caller, attribute, sample, draws, tolerance, chunk_size):
             order = _some(key, rows, count)
             place = lambda k: order[k]
 
-        draw = lambda k: of_one("expected", attribute(x, pick(place(k)), *args))
+        draw = lambda k: of_one(caller, attribute(x, pick(place(k)), *args))
         return mean_of(draw, count, chunk_size, population=rows, tolerance=tolerance)
 
     return explain

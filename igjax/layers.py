@@ -545,17 +545,17 @@ def _inside(operands, x, baseline) -> Operands:
 
 
 def _straight(model, path, operands, rule, chunk_size):
-    starts = model.values(operands, operands.baseline)
-    return _lines(model, operands, starts, rule, chunk_size)
+    ends, starts = (model.values(operands, a) for a in (operands.x, operands.baseline))
+    return _lines(model, operands, ends, starts, rule, chunk_size)
 
 
 def _times_activation(model, path, operands, rule, chunk_size):
-    zeros = jax.tree.map(jnp.zeros_like, model.values(operands, operands.x))
-    return _lines(model, operands, zeros, rule, chunk_size)
-
-
-def _lines(model, operands, starts, rule, chunk_size):
     ends = model.values(operands, operands.x)
+    zeros = jax.tree.map(jnp.zeros_like, ends)
+    return _lines(model, operands, ends, zeros, rule, chunk_size)
+
+
+def _lines(model, operands, ends, starts, rule, chunk_size):
     return [
         _line(one, operands, end, start, rule, chunk_size)
         for one, end, start in zip(model.apart(), ends, starts, strict=True)
@@ -579,17 +579,10 @@ def _line(model, operands, end, start, rule, chunk_size):
 def _conductance(model, path, operands, rule, chunk_size):
     if isinstance(rule, rules.Adaptive):
         flows = [_flow(one, path, operands, rule, chunk_size) for one in model.apart()]
-        return [
-            _rejudged(part, joint, rule, operands.x)
-            for joint in flows
-            for part in _parts(joint)
-        ]
-
-    def flow(group):
-        sweep = _flow if len(group.layers) == 1 else _shared_sweep
-        return _parts(sweep(group, path, operands, rule, chunk_size))
-
-    return [part for group in _groups(model, operands) for part in flow(group)]
+        return [part for joint in flows for part in _rejudged(joint, rule, operands.x)]
+    groups = _groups(model, operands)
+    sweeps = [_sweep(group, path, operands, rule, chunk_size) for group in groups]
+    return [part for joint in sweeps for part in _parts(joint)]
 
 
 def _groups(model, operands) -> list:
@@ -598,51 +591,60 @@ def _groups(model, operands) -> list:
     Layers do not stand in each other's way, but arrays of one name do: what the first of
     them hands to the second is the second's, and so they are looked at by themselves.
     """
-    several = any(isinstance(y, tuple) for y in model.values(operands, operands.x))
-    return model.apart() if several else [model]
+    if len(model.layers) > 1:
+        layers = model.values(operands, operands.x)
+        if any(isinstance(y, tuple) for y in layers):
+            return model.apart()
+    return [model]
 
 
 def _flow(model, path, operands, rule, chunk_size):
-    """Integrates f as a function of one layer, along the image of the path.
+    """Integrates f as a function of one layer and of x, along the image of the path.
 
-    The adaptive rule wants parts that add up to the slope of f: to it f is a function of
-    the layer and of x, which is what goes around the layer. Otherwise x stands still.
+    The part of x is what goes around the layer: the parts add up to the slope of f, as
+    the adaptive rule wants it.
     """
-    still = not isinstance(rule, rules.Adaptive)
 
     def image(o, t):
         point = path(o.given, t)
-        return widen(model.values(o.given, point)), t if still else point
+        return widen(model.values(o.given, point)), point
 
     def score(o, point):
         given, x = point
-        x = path(o.given, stop_gradient(x)) if still else x
         return model.changed(o.given, x, _replace, given)
 
     inside = _inside(operands, *_ends(model, operands))
     return integrate(score, image, inside, rule, chunk_size)
 
 
-def _shared_sweep(model, path, operands, rule, chunk_size):
-    """Integrates f as a function of zeros that are added to its layers.
+def _sweep(model, path, operands, rule, chunk_size):
+    """Integrates f as a function of its layers alone, along the image of the path.
 
-    Each layer adds up by itself. The zeros move as the layers do. That all else stands
-    still is said of t alone, so that derivatives of the result with respect to x and
-    weights see all there is.
+    Of several layers each adds up by itself: zeros that move as they do are added to them.
     """
 
     def image(o, t):
-        at = stop_gradient(t)
         layers = lambda t: widen(model.values(o.given, path(o.given, t)))
+        if len(model.layers) == 1:
+            return layers(t), t
+        at = stop_gradient(t)
         _, velocity = jax.jvp(layers, (at,), (jnp.ones_like(at),))
         return jax.tree.map(lambda v: (t - at).astype(v.dtype) * v, velocity), t
 
-    def score(o, point):
-        zeros, t = point
-        return model.changed(o.given, path(o.given, stop_gradient(t)), _nudge, zeros)
-
+    score = lambda o, point: _at_layers(model, path, o.given, point)
     inside = _inside(operands, *_ends(model, operands))
     return integrate(score, image, inside, rule, chunk_size)
+
+
+def _at_layers(model, path, operands, point):
+    """The score where a layer is given, or something is added to each of several.
+
+    All else stands still. That is said of t alone, so that derivatives of the result with
+    respect to x and weights see all there is.
+    """
+    given, t = point
+    change = _replace if len(model.layers) == 1 else _nudge
+    return model.changed(operands, path(operands, stop_gradient(t)), change, given)
 
 
 def _ends(model, operands):
@@ -660,20 +662,23 @@ def _parts(joint: Attribution) -> list[Attribution]:
     ]
 
 
-def _rejudged(part: Attribution, joint: Attribution, rule, x) -> Attribution:
-    """Asks of a part alone what the rule has asked of all parts together."""
+def _rejudged(joint: Attribution, rule, x) -> list[Attribution]:
+    """Asks of each part alone what the rule has asked of all parts together."""
     size = lambda values: total(jax.tree.map(jnp.abs, values), 0)
     peak = jnp.maximum(abs(joint.score), abs(joint.baseline_score))
     # The level of rounding is at least that of the ends and of the values.
     rounding = _unit(x, joint.score.dtype) * (peak + size(joint.values))
     absolute = 0.0 if rule.absolute_tolerance is None else rule.absolute_tolerance
-    bound = jnp.maximum(
-        rule.tolerance * size(part.values), absolute + adaptive.FLOOR * rounding
-    )
-    within = total(part.error, 0) + abs(joint.delta) <= bound
-    met = part.status == Status.TOLERANCE_MET
-    status = jnp.where(met & ~within, Status.NOT_VERIFIED, part.status)
-    return dataclasses.replace(part, status=status)
+    floor = absolute + adaptive.FLOOR * rounding
+
+    def judged(part):
+        bound = jnp.maximum(rule.tolerance * size(part.values), floor)
+        within = total(part.error, 0) + abs(joint.delta) <= bound
+        met = part.status == Status.TOLERANCE_MET
+        status = jnp.where(met & ~within, Status.NOT_VERIFIED, part.status)
+        return dataclasses.replace(part, status=status)
+
+    return [judged(part) for part in _parts(joint)]
 
 
 @functools.lru_cache
@@ -692,7 +697,7 @@ def _through(index: tuple[int, ...]):
             both = lambda o, p: score(o, p[0][0], p[1])
             inside = _inside(operands, ([x], x), ([baseline], baseline))
             joint = integrate(both, twice, inside, rule, chunk_size)
-            return [_rejudged(part, joint, rule, x) for part in _parts(joint)]
+            return _rejudged(joint, rule, x)
         # Only the unit sees the point move; t says so, which nobody differentiates.
         once = lambda o, t: ([path(o.given, t)], t)
         alone = lambda o, p: score(o, p[0][0], path(o.given, stop_gradient(p[1])))
@@ -724,16 +729,12 @@ def _influence(model, path, operands, rule, chunk_size):
 
 def _mean_gradient(model, path, operands, rule, chunk_size):
     layers = lambda point: widen(model.values(operands, point))
-    _check_real(model, layers(operands.x))
-    zeros = jax.tree.map(jnp.zeros_like, layers(operands.x))
+    at_x = layers(operands.x)
+    _check_real(model, at_x)
+    zeros = jax.tree.map(jnp.zeros_like, at_x)
     alone = len(model.layers) == 1
-    change = _replace if alone else _nudge
-
-    def score(point):
-        given, t = point
-        return model.changed(operands, path(operands, stop_gradient(t)), change, given)
-
     image = lambda t: (layers(path(operands, t)) if alone else zeros, t)
+    score = partial(_at_layers, model, path, operands)
     joint = _fixed(score, image, operands, rule, chunk_size, pull=lambda sums: sums)
     return _parts(joint)
 

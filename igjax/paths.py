@@ -127,8 +127,8 @@ def staircase(turns, steps: int) -> Callable:
         step = _leg(t, steps)
 
         def leaf(turn, x, baseline):
-            arrived = jnp.where(turn < step, 1.0, 0.0)
-            return straight(x, baseline, jnp.where(turn == step, t * steps - step, arrived))
+            share = jnp.where(turn == step, t * steps - step, turn < step)
+            return straight(x, baseline, share)
 
         return jax.tree.map(leaf, turns, x, baseline)
 
