@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igjax import adaptive, diagnostics, rules
+from igjax import diagnostics, rules
+from igjax.integration import adaptive
 
 TOLERANCES = (5e-2, 1e-2, 1e-3)
 COMMON = 1e-2  # the tolerance that rules without one are judged by

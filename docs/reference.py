@@ -28,7 +28,7 @@ def groups() -> dict[str, tuple[str, list[str]]]:
         if node.module == "igjax":
             toolboxes = [f"igjax.{name}" for name in exported]
         elif exported and node.module:
-            title = node.module.removeprefix("igjax.").capitalize()
+            title = node.module.rpartition(".")[2].capitalize()
             found[title] = node.module, [f"igjax.{name}" for name in exported]
     for module in toolboxes:
         found[module] = module, _exported(module)

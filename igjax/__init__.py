@@ -16,37 +16,33 @@ from igjax.bridges import (
     select as select,
     single as single,
 )
-from igjax.combinators import (
-    smooth as smooth,
-    smooth_squared as smooth_squared,
-    smooth_variance as smooth_variance,
-)
-from igjax.costs import Cost as Cost, cost as cost
-from igjax.expectations import (
+from igjax.methods.expectations import (
     expected as expected,
     expected_gradients as expected_gradients,
     expected_integrated_gradients as expected_integrated_gradients,
 )
-from igjax.gradients import gradient as gradient, input_x_gradient as input_x_gradient
-from igjax.groups import (
+from igjax.methods.gradients import (
+    gradient as gradient,
+    input_x_gradient as input_x_gradient,
+)
+from igjax.methods.groups import (
     aggregate as aggregate,
     grouped as grouped,
     token_groups as token_groups,
 )
-from igjax.guided import guided_integrated_gradients as guided_integrated_gradients
-from igjax.integrated import (
+from igjax.methods.guided import guided_integrated_gradients as guided_integrated_gradients
+from igjax.methods.integrated import (
     adaptive_rule as adaptive_rule,
     integrated_gradients as integrated_gradients,
     integrated_jacobian as integrated_jacobian,
 )
-from igjax.interactions import (
+from igjax.methods.interactions import (
     TopInteractions as TopInteractions,
     integrated_hessian_product as integrated_hessian_product,
     integrated_hessians as integrated_hessians,
     top_interactions as top_interactions,
 )
-from igjax.jobs import attribute_batches as attribute_batches
-from igjax.layers import (
+from igjax.methods.layers import (
     Cut as Cut,
     cut as cut,
     grad_cam as grad_cam,
@@ -58,8 +54,15 @@ from igjax.layers import (
     layer_names as layer_names,
     neuron_conductance as neuron_conductance,
 )
-from igjax.shapley import shapley_shubik as shapley_shubik
-from igjax.sharding import sharded as sharded
-from igjax.storage import Saved as Saved, load as load, save as save
+from igjax.methods.shapley import shapley_shubik as shapley_shubik
+from igjax.methods.smoothing import (
+    smooth as smooth,
+    smooth_squared as smooth_squared,
+    smooth_variance as smooth_variance,
+)
+from igjax.running.costs import Cost as Cost, cost as cost
+from igjax.running.jobs import attribute_batches as attribute_batches
+from igjax.running.sharding import sharded as sharded
+from igjax.running.storage import Saved as Saved, load as load, save as save
 
 __version__ = version("igjax")

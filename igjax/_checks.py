@@ -4,7 +4,6 @@ Every message names the function, the leaf, what must hold, what was got, what t
 """
 
 import json
-import sys
 
 import jax
 import jax.export
@@ -262,26 +261,6 @@ def axis_size(name: str) -> int:
             "Call igjax.sharded(attribute, mesh, None), or in_axes and axis_name for a "
             "batch over another axis, with a mesh that has this one."
         ) from None
-
-
-def evaluation_mode(caller: str, models) -> None:
-    """Checks that NNX models neither drop units nor update batch statistics.
-
-    Raises:
-        ValueError: if a dropout or a batch normalization is in training mode.
-    """
-    for model in models:
-        for path, module in sys.modules["flax.nnx"].iter_modules(model):
-            drops = getattr(module, "rate", 0) and not getattr(
-                module, "deterministic", True
-            )
-            if drops or not getattr(module, "use_running_average", True):
-                flag = "deterministic" if drops else "use_running_average"
-                raise ValueError(
-                    f"{caller}: the model must be in evaluation mode, got "
-                    f"{type(module).__name__}({flag}=False) at "
-                    f"{'.'.join(map(str, path)) or 'its root'}. Call model.eval() first."
-                )
 
 
 def function(caller: str, name: str, given) -> None:

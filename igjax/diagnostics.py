@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from igjax import _checks, _compiled, integrated, paths
-from igjax._convolutions import in_loop_layout
+from igjax import _checks, paths
+from igjax._program import compiled
+from igjax._program.blocks import chunk
+from igjax._program.convolutions import in_loop_layout
 from igjax._tree import parameter_dtype, total, varying, wide
-from igjax.adaptive import NODES
 from igjax.attribution import Attribution, Status
-from igjax.path_integral import integrand
+from igjax.integration import recipes
+from igjax.integration.adaptive import NODES
+from igjax.integration.path_integral import integrand
 from igjax.rules import Adaptive, adaptive, gauss_kronrod
 
 __all__ = [
@@ -251,7 +254,7 @@ def path_profile(f, *, rule=None, path=paths.straight, points: int = 200):
     _check_points(points)
     rule = adaptive() if rule is None else rule
     recipe = _Profiler(points)
-    look = _compiled.attribution("path_profile", recipe, f, path, rule, None, scalar=True)
+    look = compiled.attribution("path_profile", recipe, f, path, rule, None, scalar=True)
 
     def profile(x, baseline, /, *args):
         seen = look(x, baseline, *args)
@@ -274,7 +277,7 @@ class _Profiler:
     def __call__(self, f, path, operands, rule, chunk_size) -> PathProfile:
         dtype = parameter_dtype(operands.x)
         if isinstance(rule, Adaptive):
-            edges, panels = integrated.mesh(f, path, operands, rule, chunk_size)
+            edges, panels = recipes.mesh(f, path, operands, rule, chunk_size)
             used = jnp.arange(len(edges), dtype=jnp.int32) < panels
             edges = jnp.where(used[:, None], edges, 1)
             kronrod = jnp.asarray(gauss_kronrod(NODES).nodes, dtype)
@@ -293,7 +296,7 @@ class _Profiler:
             score, parts = integrand(f, path, t)
             return score.astype(wide(score.dtype)), total(parts, 0)
 
-        size = integrated.chunk(f, path, dtype, t.size)
+        size = chunk(f, path, dtype, t.size)
         score, slope = _sweep(at, t, count, size)
         return PathProfile(t, score, slope, edges, jnp.asarray(panels, jnp.int32))
 
@@ -406,8 +409,8 @@ def convergence(f, x, baseline, *args, rules, reference=None, path=paths.straigh
     """
     _checks.function("convergence", "f", f)
     tried = _sequence(rules)
-    run = lambda rule: _compiled.attribution(
-        "convergence", integrated.integrate, f, path, rule, None, scalar=True
+    run = lambda rule: compiled.attribution(
+        "convergence", recipes.integrate, f, path, rule, None, scalar=True
     )(x, baseline, *args)
     if reference is None:
         reference = run(REFERENCE)

@@ -19,8 +19,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import igjax
-
-from .registry import QUICKLY
+from tests.registry import QUICKLY
 
 AXIOMS = {
     "complete": "the values add up to f(x) - f(baseline)",

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 import igjax
-
-from .registry import (
+from tests.registry import (
     METHODS,
     QUICKLY,
     RULES,

@@ -13,8 +13,7 @@ from scipy import ndimage
 
 import igjax
 from igjax import baselines
-
-from .registry import together
+from tests.registry import together
 
 X = {"image": np.linspace(-1, 2, 60).reshape(5, 6, 2), "age": np.array(0.5, "float32")}
 SAMPLERS = {

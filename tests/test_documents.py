@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 import igjax
-
-from .registry import together
-from .test_public_api import PUBLIC
+from tests.registry import together
+from tests.test_public_api import PUBLIC
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -18,9 +18,8 @@ import pytest
 import igjax
 from igjax import baselines, rules
 from igjax.models import SequenceTransformer
-
-from .problems import named, tagged
-from .registry import METHODS, together
+from tests.problems import named, tagged
+from tests.registry import METHODS, together
 
 
 def explain(f, x, baseline, *args, rule):

@@ -7,8 +7,7 @@ import pytest
 
 import igjax
 from igjax import paths
-
-from .registry import together
+from tests.registry import together
 
 X = {"a": np.array([1.5, -2.0]), "b": np.array(0.3)}
 B = {"a": np.array([0.1, 0.7]), "b": np.array(-1.0)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad_vec
 
-from .problems import HARDNESS, PROBLEMS, TAGS, named, tagged
+from tests.problems import HARDNESS, PROBLEMS, TAGS, named, tagged
 
 each = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 

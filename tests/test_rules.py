@@ -20,8 +20,7 @@ from igjax.rules import (
     simpson,
     trapezoid,
 )
-
-from .registry import discrepancy, padded, together
+from tests.registry import discrepancy, padded, together
 
 
 def gauss_in_four(n):

@@ -15,8 +15,7 @@ from scipy.optimize import brentq
 
 import igjax
 from igjax import baselines, paths, rules
-
-from .registry import QUICKLY, ZOO, discrepancy, slope_variation, together
+from tests.registry import QUICKLY, ZOO, discrepancy, slope_variation, together
 
 GAUSS = rules.gauss_legendre(16)
 

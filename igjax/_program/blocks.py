@@ -1,0 +1,44 @@
+"""How many nodes are evaluated side by side, where the caller does not say.
+
+As many as suit the device: a CPU is fastest while a block fits its caches (measured,
+benchmarks/README.md), other devices want to be filled. And no more than fit its memory:
+the intermediate values of a block take at most a small share of it, since under `vmap`
+there is a block for each example of the batch, and how many these are is not known here.
+A function whose values at one point do not fit is evaluated point by point.
+"""
+
+import os
+
+import jax
+import jax.numpy as jnp
+
+from igjax._program.tracing import footprint
+
+# At least and at most so many nodes, and so many bytes of one example's values.
+CHUNK = {"cpu": (2, 25, 5 << 20)}
+CHUNK_ELSEWHERE = (1, 64, 1 << 30)
+SHARE = 1 / 64  # of the memory for a block of one example: half of it for a batch of 32
+
+
+def chunk(f, path, dtype, nodes: int, outputs: int = 1) -> int:
+    """A number of nodes for one block that suits the device and wastes no evaluation.
+
+    At each node there are the gradients of so many outputs.
+    """
+    least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
+    size = max(outputs * footprint(lambda t: f(path(t)), jnp.zeros((), dtype)), 1)
+    least = least if outputs == 1 else 1
+    fit = max(least, min(most, budget // size))
+    fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
+    return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
+
+
+def memory() -> int:
+    """Bytes of memory of the device that programs run on; of the host, for a CPU."""
+    known = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in known:
+        return known["bytes_limit"]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return 8 << 30

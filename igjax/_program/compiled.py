@@ -1,0 +1,278 @@
+"""Compiled by itself, never stale, never leaking: how a method calls the user's `f`.
+
+`f` is traced once per shape, through a fresh wrapper (JAX caches traces by function, and
+would not see a rebound global), to a jaxpr and its constants. The constants, the weights
+that a closure holds, are operands of the compiled program: nothing is baked in, and all
+that follows (batching, export) sees only the jaxpr. The program lives in a cache that
+is weak on `f`; it is used while `closures.observe` sees what it saw when `f` was traced.
+
+Tried and dropped: `jax.jit` with `f` static goes stale when a global or `self.w` is
+rebound and keeps every closure alive; `jax.closure_convert` hoists no concrete array.
+"""
+
+import functools
+import types
+import weakref
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from igjax import _checks
+from igjax._program.closures import Observation, observe
+from igjax._program.tracing import trace
+from igjax._tree import cast_like, parameter_dtype, spread, strong, varying, widen
+from igjax.frameworks import nnx
+
+PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
+
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_numpy_dtype_promotion",
+)
+_CACHE: dict[int, tuple[weakref.ref, dict]] = {}
+
+
+class Operands(NamedTuple):
+    """Everything that an attribution is computed from: all of it arrays."""
+
+    x: Any
+    baseline: Any
+    given: Any  # the array leaves of *args, and of what f is bound to
+    f_constants: Any
+    path_constants: Any
+
+
+class _Program(NamedTuple):
+    observed: Observation
+    constants: list
+    run: Any  # jitted: (constants, operands) -> result
+
+
+def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool):
+    """Makes `attribute(x, baseline, *args)` of a recipe, a function of pure operands.
+
+    `recipe(f, path, operands, rule, chunk_size)` gets `f(operands, point)` and
+    `path(operands, t)`, both made of jaxprs; nothing is closed over, so that a recipe
+    may hand the operands to transformations of its own.
+    """
+    _checks.chunk_size(caller, chunk_size)
+    _checks.rule(caller, rule)
+    for name, function in {"f": f, "path": path}.items():
+        if not callable(function):
+            got = type(function).__name__
+            raise TypeError(f"{caller}: {name} must be callable, got a {got}.")
+
+    def attribute(x, baseline, /, *args):
+        _checks.inputs(caller, x, baseline)
+        call, bound = _unbind(f)
+        given, static = split(caller, (bound, args))
+        statics = [leaf[0] for leaf in static[1] if leaf]
+        operands = (x, baseline, given, _canonical(rule))
+        look = lambda: observe((call, path), statics, (bound, args))
+        observed = look()
+
+        def build():
+            nnx.evaluation_mode(caller, observed.models)
+            return _build(caller, recipe, call, path, static, chunk_size, operands, scalar)
+
+        owner = _owner(call)
+        if owner is None or observed.unknown or _collective_axes():
+            constants, run = build()
+            return run(constants, operands)
+        key = (recipe, id(path), chunk_size, _hint(call), *map(label, static[1]))
+        key = (*key, hash(static[0]), _signature(operands))
+        program = _kept(_programs(owner), key, observed, look, build)
+        # A bridge may know what values its arguments can take.
+        getattr(f, "validate", _accept)(x, *args)
+        return program.run(program.constants, operands)
+
+    return attribute
+
+
+def function(caller: str, call):
+    """Makes a function that compiles `call(*args)` by itself, as an attribution does.
+
+    For what is built around attributions: `call` is igjax's own and closes over the
+    user's functions. The programs live as long as the function returned.
+    """
+
+    def run(*args):
+        given, static = split(caller, args)
+        statics = [leaf[0] for leaf in static[1] if leaf]
+        look = lambda: observe((call,), statics, (args,))
+        observed = look()
+        if observed.unknown or _collective_axes():
+            return call(*args)
+
+        def build():
+            traced = trace(lambda given: call(*join(given, static)), given)
+            return traced.constants, jax.jit(traced.run)
+
+        key = (hash(static[0]), *map(label, static[1]), _signature(given))
+        program = _kept(_programs(run), key, observed, look, build)
+        return program.run(program.constants, given)
+
+    return run
+
+
+def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:
+    """The program of a key, built anew where what it was built from has changed."""
+    program = programs.get(key)
+    if program is None or not program.observed.matches(observed):
+        built = build()
+        # Observed again: tracing may have moved a counter that f names.
+        program = programs[key] = _Program(look()._replace(models=[]), *built)
+        if len(programs) > PROGRAMS_PER_FUNCTION:
+            del programs[next(iter(programs))]
+    return program
+
+
+def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
+    """Traces f and the path; returns their constants and the jitted program."""
+    x, baseline, given, rule = operands
+
+    def model(x, given):
+        (first, keywords), args = join(given, static)
+        return call(*first, x, *args, **keywords)
+
+    x, baseline, given = varying((x, baseline, given), operands)
+    x, baseline = jax.eval_shape(_fit, x, baseline)
+    traced = trace(model, x, given)
+    _checks.score(caller, traced.shapes, scalar=scalar)
+    _checks.collectives(caller, rule, traced.collective)
+    wide = jax.eval_shape(widen, (x, baseline))
+    t = jax.eval_shape(lambda x: varying(jnp.zeros((), parameter_dtype(x)), x), x)
+    route = trace(path, *wide, t)
+    _checks.point(caller, route.shapes, x)
+
+    def f(operands, point):
+        point = cast_like(point, operands.x)
+        return traced.run(operands.f_constants, point, operands.given)
+
+    def along(operands, t):
+        ends = widen((operands.x, operands.baseline))
+        t = t.astype(parameter_dtype(operands.x))  # a layer may be wider than x
+        return route.run(operands.path_constants, *ends, varying(t, ends))
+
+    def run(constants, operands):
+        operands = varying(operands, (constants, operands))
+        x, baseline, given, rule = operands
+        bound = Operands(*_fit(x, baseline), given, *constants)
+        return recipe(f, along, bound, rule, chunk_size)
+
+    fixed = hasattr(rule, "nodes")
+    count = np.shape(rule.nodes)[-1] if fixed else rule.max_evaluations
+    run.__name__ = program_name(caller, "fixed" if fixed else "adaptive", count)
+    return [traced.constants, route.constants], jax.jit(run)
+
+
+def program_name(caller: str, kind: str, count) -> str:
+    """What a program is called in jaxprs and profiles: the method and its budget."""
+    return f"igjax_{caller}_{kind}_{count}"
+
+
+def _fit(x, baseline):
+    """Makes x and baseline arrays of the same shapes and dtypes."""
+    x = strong(x)
+    return x, spread(baseline, x)
+
+
+def _unbind(f):
+    """Takes arguments out of partials and weights out of pytree callables."""
+    if isinstance(f, functools.partial):
+        return f.func, (f.args, f.keywords)
+    if not isinstance(f, types.FunctionType) and not jax.tree_util.all_leaves([f]):
+        return type(f).__call__, ((f,), {})
+    return f, ((), {})
+
+
+def split(caller: str, tree):
+    """Parts a pytree into its arrays and the rest, which is hashable."""
+    leaves, structure = jax.tree.flatten(tree)
+    given = [leaf for leaf in leaves if _checks.is_array(leaf)]
+    rest = tuple(None if _checks.is_array(leaf) else (leaf,) for leaf in leaves)
+    for leaf in rest:
+        _checks.static(caller, leaf)
+    return given, (structure, rest)
+
+
+def label(leaf):
+    """A static leaf in a key, which must keep nothing alive: `observe` knows the rest."""
+    return id(leaf[0]) if leaf and type(leaf[0]) not in (bool, str, bytes) else leaf
+
+
+def join(given, static):
+    structure, rest = static
+    arrays = iter(given)
+    return structure.unflatten([next(arrays) if r is None else r[0] for r in rest])
+
+
+def _accept(*args) -> None:
+    del args
+
+
+def _collective_axes() -> bool:
+    """True under a named axis, whose size a trace may contain."""
+    return core.nonempty_axis_env_DO_NOT_USE()  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _canonical(rule):
+    """Casts the tables of a rule to what JAX computes with, always into new arrays.
+
+    JAX 0.10.2 keeps the device copy of a NumPy array that was traced as a constant, and
+    hands it out in the wrong dtype after x64 is switched on.
+    """
+    cast = lambda a: a.astype(jax.dtypes.canonicalize_dtype(a.dtype))
+    return jax.tree.map(lambda a: cast(a) if isinstance(a, np.ndarray) else a, rule)
+
+
+def _owner(call):
+    """The object whose life the programs share; None if it cannot be watched."""
+    owner = getattr(call, "__self__", call) if _is_method(call) else call
+    try:
+        weakref.ref(owner)
+    except TypeError:
+        return None
+    return owner
+
+
+def _is_method(call) -> bool:
+    return isinstance(call, types.MethodType)
+
+
+def _hint(call) -> int:
+    """Tells methods of one object apart; `observe` has the last word."""
+    return id(call.__func__) if _is_method(call) else 0
+
+
+def _programs(owner) -> dict:
+    ref, programs = _CACHE.get(id(owner), (lambda: None, {}))
+    if ref() is not owner:
+        forget = functools.partial(_forget, id(owner))
+        ref, programs = weakref.ref(owner, forget), {}
+        _CACHE[id(owner)] = ref, programs
+    return programs
+
+
+def _forget(owner: int, ref, cache=_CACHE) -> None:
+    if owner in cache and cache[owner][0] is ref:
+        del cache[owner]
+
+
+def _signature(operands):
+    """What one trace is good for: structure, shapes, dtypes and the settings of JAX."""
+    leaves, structure = jax.tree.flatten(operands)
+    settings = tuple(getattr(jax.config, name) for name in _SETTINGS)
+    kinds = tuple(map(_kind, leaves))
+    return hash(structure), kinds, settings, jax.sharding.get_abstract_mesh()
+
+
+def _kind(leaf):
+    if isinstance(leaf, jax.Array):
+        return jax.typeof(leaf)
+    return (leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else type(leaf)

@@ -1,0 +1,171 @@
+"""From a function and a path to a result with its certificate, by both kinds of rule.
+
+A recipe is what `compiled.attribution` compiles: a function of pure operands. The path
+methods, layers and the diagnostics share those that stand here.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from igjax import paths, rules
+from igjax._program.affine import Sweep
+from igjax._program.blocks import chunk
+from igjax._tree import parameter_dtype, total, widen
+from igjax.attribution import Attribution, Status
+from igjax.integration import adaptive, hoisting
+from igjax.integration.path_integral import integrand, path_integral
+
+
+def along(path):
+    """The recipe of a path: the straight one lets affine functions be hoisted."""
+    return integrate_straight if path is paths.straight else integrate
+
+
+def integrate(f, path, operands, rule, chunk_size) -> Attribution:
+    """The recipe of both methods, along any path."""
+    if isinstance(rule, rules.Adaptive):
+        return _adaptive(*_profile(f, path), operands, operands.x, rule)
+    return fixed(partial(f, operands), partial(path, operands), operands, rule, chunk_size)
+
+
+def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
+    """The same along the straight path, where affine functions are needed at its ends."""
+    if isinstance(rule, rules.Adaptive):
+        sweep = Sweep(adaptive.NODES, rows=1, pulled=adaptive.NODES)
+        hoisted = hoisting.profile(f, path, operands, sweep)
+        profile = hoisted or (*_profile(f, path), operands)
+        return _adaptive(*profile, operands.x, rule)
+    f, path = partial(f, operands), partial(path, operands)
+    nodes, rows = np.shape(rule.nodes)[-1], 1 + np.shape(rule.error_weights)[-2]
+    outputs = jax.eval_shape(f, operands.x).size
+    size = chunk_size or chunk(f, path, parameter_dtype(operands.x), nodes, outputs)
+    sweep = Sweep(nodes, rows, pulled=rows, block=size)
+    hoisted = hoisting.integral(f, path, operands, sweep)
+    if hoisted is None:
+        return fixed(f, path, operands, rule, size)
+    f, path, pull = hoisted
+    return fixed(f, path, operands, rule, chunk_size, pull)
+
+
+def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
+    """The result of a fixed rule; `pull` as in `weighted_sums`."""
+    dtype = parameter_dtype(operands.x)
+    start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
+    evaluations = np.shape(rule.nodes)[-1]
+    size = chunk_size or chunk(f, path, dtype, evaluations, end.size)
+    values, error = path_integral(f, path, dtype, rule, size, pull)
+    delta = total(values, end.ndim) - (widen(end) - widen(start))
+    return without_tolerance(values, error, delta, start, end, evaluations, 2)
+
+
+def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
+    solution, score, parts = _solve(score_at, parts_at, operands, x, rule)
+    shape = score.shape
+
+    def unflat(a):
+        leaves, structure = jax.tree.flatten(parts)
+        sizes = [math.prod(like.shape[len(shape) :]) for like in leaves]
+        pieces = zip(jnp.split(a, np.cumsum(sizes)[:-1], axis=1), leaves, strict=True)
+        return structure.unflatten([p.reshape(b.shape).astype(b.dtype) for p, b in pieces])
+
+    start, end = (a.reshape(shape) for a in (solution.baseline_score, solution.score))
+    return certified(
+        unflat(solution.values),
+        unflat(solution.error),
+        solution.values.sum(-1).reshape(shape) - (end - start),
+        start,
+        end,
+        _judge(solution).reshape(shape),
+        solution.evaluations,
+        adaptive.PROBES + 2,
+        solution.jumps,
+    )
+
+
+def mesh(f, path, operands, rule, chunk_size):
+    """The recipe of `adaptive_rule`: panels (capacity, 2) and how many are in use."""
+    del chunk_size
+    solution, _, _ = _solve(*_profile(f, path), operands, operands.x, rule)
+    # Panels that were cut leave a row of zeros: the others to the front, in order.
+    lo, hi = solution.mesh.T
+    used = hi > lo
+    order = jnp.argsort(jnp.where(used, lo, jnp.inf))
+    return solution.mesh[order], used.sum(dtype=jnp.int32)
+
+
+def _profile(f, path):
+    """The score at t, and with it the contributions: functions of (operands, t)."""
+
+    def parts_at(o, t):
+        return integrand(partial(f, o), partial(path, o), t)
+
+    return lambda o, t: f(o, path(o, t)), parts_at
+
+
+def _solve(score_at, parts_at, operands, x, rule):
+    """The solution with flat outputs and features, and the shapes to restore them."""
+    dtype = parameter_dtype(x)
+    score, parts = jax.eval_shape(parts_at, operands, jnp.zeros((), dtype))
+    sizes = [a.size // max(score.size, 1) for a in jax.tree.leaves(parts)]
+
+    def contributions(o, t):
+        score, parts = parts_at(o, t)
+        rows = [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)]
+        return score.ravel(), jnp.concatenate(rows, 1)
+
+    shape = (score.size, sum(sizes), dtype, unit(x, score.dtype))
+    scores = lambda o, t: score_at(o, t).ravel()
+    return adaptive.solve((scores, contributions), operands, rule, shape), score, parts
+
+
+def _judge(solution):
+    """The status of each output: the first trouble that is found."""
+    error = solution.error.sum(-1)
+    within = (error <= solution.bound) & (solution.gap <= solution.bound)
+    known = jnp.isfinite(error) & jnp.isfinite(solution.gap)
+    troubles = [~known, within, solution.stopped, solution.jumps > 0]
+    answers = [
+        Status.NON_FINITE,
+        Status.TOLERANCE_MET,
+        Status.BUDGET_SPENT,
+        Status.RESOLUTION,
+    ]
+    shape = jnp.broadcast_arrays(*troubles)
+    return jnp.select(
+        shape, [jnp.int32(a) for a in answers], jnp.int32(Status.NOT_VERIFIED)
+    )
+
+
+def unit(x, score) -> float:
+    """The coarsest rounding unit among the dtypes of x and of the score."""
+    kinds = [a.dtype for a in jax.tree.leaves(x)] + [score]
+    return max(float(jnp.finfo(kind).eps) for kind in kinds)
+
+
+def without_tolerance(
+    values, error, delta, start, end, evaluations, forwards
+) -> Attribution:
+    """The result of a method that asks for no tolerance, from numbers of any dtype."""
+    status = jnp.where(jnp.isfinite(delta), Status.NO_TOLERANCE, Status.NON_FINITE)
+    return certified(values, error, delta, start, end, status, evaluations, forwards, 0)
+
+
+def certified(
+    values, error, delta, start, end, status, evaluations, forwards, jumps
+) -> Attribution:
+    """The result of any method, its fields in their dtypes."""
+    return Attribution(
+        values=values,
+        error=error,
+        delta=delta,
+        score=widen(end),
+        baseline_score=widen(start),
+        evaluations=jnp.asarray(evaluations, jnp.int32),
+        forwards=jnp.asarray(forwards, jnp.int32),
+        jumps=jnp.asarray(jumps, jnp.int32),
+        status=jnp.asarray(status, jnp.int32),
+    )
