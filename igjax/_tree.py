@@ -61,24 +61,3 @@ def total(tree, keep: int):
     """Sums all leaves over all axes but the first `keep`."""
     sums = [a.sum(axis=tuple(range(keep, a.ndim))) for a in jax.tree.leaves(tree)]
     return sum(sums[1:], sums[0])
-
-
-def varying(tree, like):
-    """Marks every leaf as varying over the manual mesh axes that `like` varies over.
-
-    Inside `shard_map` types say over which axes a value differs between devices; what a
-    loop carries must have the type that its body returns. Elsewhere this does nothing.
-    """
-    axes = frozenset().union(*map(_axes, jax.tree.leaves(like)))
-
-    def leaf(a):
-        missing = tuple(sorted(axes - _axes(a)))
-        return jax.lax.pcast(a, missing, to="varying") if missing else a
-
-    return jax.tree.map(leaf, tree) if axes else tree
-
-
-def _axes(a) -> frozenset:
-    kind = a if isinstance(a, jax.ShapeDtypeStruct) else jax.typeof(a)
-    manual = kind.manual_axis_type
-    return frozenset() if manual is None else manual.varying

@@ -13,7 +13,8 @@ from igjax import _checks, paths
 from igjax._program import compiled
 from igjax._program.blocks import chunk
 from igjax._program.convolutions import in_loop_layout
-from igjax._tree import parameter_dtype, total, varying, wide
+from igjax._program.jax_internals import varying
+from igjax._tree import parameter_dtype, total, wide
 from igjax.attribution import Attribution, Status
 from igjax.integration import recipes
 from igjax.integration.adaptive import NODES

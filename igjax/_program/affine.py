@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
-from igjax._program.tracing import bind, flops
+from igjax._program import jax_internals as internals
+from igjax._program.tracing import flops
 
 # Bytes that memory moves while the device does so many flops: what a byte counts.
 FLOPS_PER_BYTE = {"cpu": 4.0}
@@ -161,15 +161,16 @@ class _Flat:
             names[var] = self._new(var.aval, value)
 
         def read(atom) -> int:
-            if isinstance(atom, core.Literal):
+            if internals.is_literal(atom):
                 return self._new(atom.aval, atom.val)
             return names[atom]
 
         for eqn in closed.jaxpr.eqns:
             given = list(map(read, eqn.invars))
             moves = [v in self.moving for v in given]
-            if any(moves) and _is_plain_call(eqn):
-                made = self._add(eqn.params["jaxpr"], given)
+            body = internals.inlined(eqn) if any(moves) else None
+            if body is not None:
+                made = self._add(body, given)
             else:
                 made = [self._new(v.aval) for v in eqn.outvars]
                 self._append(_Step(eqn, given, made), moves)
@@ -217,17 +218,9 @@ class _Flat:
                 order.append(step)
         values = {**self.constants, **known}
         for step in reversed(order):
-            made = bind(step.eqn, [values[v] for v in step.inputs])
+            made = internals.bind(step.eqn, [values[v] for v in step.inputs])
             values.update(zip(step.outputs, made, strict=True))
         return [values[v] for v in wanted]
-
-
-def _is_plain_call(eqn) -> bool:
-    """True for a jitted call without shardings of its own, which may be inlined."""
-    if eqn.primitive is not core.primitives.jit_p:
-        return False
-    shardings = (*eqn.params["in_shardings"], *eqn.params["out_shardings"])
-    return all(type(s).__name__ == "UnspecifiedValue" for s in shardings)
 
 
 def _is_affine(eqn, moves) -> bool:

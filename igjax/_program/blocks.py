@@ -26,8 +26,11 @@ def chunk(f, path, dtype, nodes: int, outputs: int = 1) -> int:
     At each node there are the gradients of so many outputs.
     """
     least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
-    size = max(outputs * footprint(lambda t: f(path(t)), jnp.zeros((), dtype)), 1)
+    size = footprint(lambda t: f(path(t)), jnp.zeros((), dtype))
     least = least if outputs == 1 else 1
+    if size is None:  # the program of f is not understood
+        return least
+    size = max(outputs * size, 1)
     fit = max(least, min(most, budget // size))
     fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)

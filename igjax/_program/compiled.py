@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from igjax import _checks
 from igjax._program.closures import Observation, observe
+from igjax._program.jax_internals import under_named_axes, varying
 from igjax._program.tracing import trace
-from igjax._tree import cast_like, parameter_dtype, spread, strong, varying, widen
+from igjax._tree import cast_like, parameter_dtype, spread, strong, widen
 from igjax.frameworks import nnx
 
 PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
@@ -81,7 +81,7 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
             return _build(caller, recipe, call, path, static, chunk_size, operands, scalar)
 
         owner = _owner(call)
-        if owner is None or observed.unknown or _collective_axes():
+        if owner is None or observed.unknown or under_named_axes():
             constants, run = build()
             return run(constants, operands)
         key = (recipe, id(path), chunk_size, _hint(call), *map(label, static[1]))
@@ -106,7 +106,7 @@ def function(caller: str, call):
         statics = [leaf[0] for leaf in static[1] if leaf]
         look = lambda: observe((call,), statics, (args,))
         observed = look()
-        if observed.unknown or _collective_axes():
+        if observed.unknown or under_named_axes():
             return call(*args)
 
         def build():
@@ -214,11 +214,6 @@ def join(given, static):
 
 def _accept(*args) -> None:
     del args
-
-
-def _collective_axes() -> bool:
-    """True under a named axis, whose size a trace may contain."""
-    return core.nonempty_axis_env_DO_NOT_USE()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _canonical(rule):

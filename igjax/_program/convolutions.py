@@ -10,9 +10,8 @@ compiler chooses layouts by itself, and nothing is done.
 
 import jax
 from jax import lax
-from jax.extend import core
 
-from igjax._program.tracing import bind, evaluate, shape_of
+from igjax._program import jax_internals as internals
 
 
 def in_loop_layout(function):
@@ -22,28 +21,31 @@ def in_loop_layout(function):
 
     def rewritten(*args):
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        outputs = evaluate(closed, jax.tree.leaves(args), _canonical)
+        leaves = jax.tree.leaves(args)
+        plain = internals.as_function(closed.jaxpr, closed.consts)
+        run = lambda: internals.evaluate(closed, leaves, _canonical)
+        outputs = internals.if_understood(run) or plain(*leaves)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return rewritten
 
 
 def _canonical(eqn, inputs):
-    if eqn.primitive is core.primitives.conv_general_dilated_p:
-        return [_convolution(eqn, *inputs)]
-    inner = {k: v for k, v in eqn.params.items() if isinstance(v, core.ClosedJaxpr)}
-    return bind(eqn, inputs, **{k: _rewritten(v) for k, v in inner.items()})
+    numbers = internals.convolution(eqn)
+    if numbers is None:
+        return internals.with_bodies(eqn, inputs, _rewritten)
+    return [_convolution(eqn, numbers, *inputs)]
 
 
 def _rewritten(closed):
     """A closed jaxpr of the same inputs, with its convolutions rewritten."""
-    shapes = [shape_of(v.aval) for v in closed.jaxpr.invars]
-    return jax.make_jaxpr(lambda *args: evaluate(closed, args, _canonical))(*shapes)
+    shapes = [internals.shape_of(v.aval) for v in closed.jaxpr.invars]
+    run = lambda *args: internals.evaluate(closed, args, _canonical)
+    return jax.make_jaxpr(run)(*shapes)
 
 
-def _convolution(eqn, inputs, kernel):
+def _convolution(eqn, numbers, inputs, kernel):
     """The same convolution on (batch, space, features) and (space, in, out)."""
-    numbers = eqn.params["dimension_numbers"]
     space = range(1, inputs.ndim - 1)
     last = lambda spec: (spec[0], *spec[2:], spec[1])
     canonical = lax.ConvDimensionNumbers(
@@ -54,6 +56,6 @@ def _convolution(eqn, inputs, kernel):
     batch_first = inputs.transpose(last(numbers.lhs_spec))
     out_feature, in_feature, *kernel_space = numbers.rhs_spec
     kernel = kernel.transpose(*kernel_space, in_feature, out_feature)
-    (output,) = bind(eqn, [batch_first, kernel], dimension_numbers=canonical)
+    output = internals.convolved(eqn, [batch_first, kernel], canonical)
     order = last(numbers.out_spec)
     return output.transpose(sorted(range(len(order)), key=order.__getitem__))

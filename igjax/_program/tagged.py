@@ -12,12 +12,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
-from igjax._program.tracing import bind, evaluate, jaxprs_in
+from igjax._program import jax_internals as internals
 from igjax.frameworks.linen import MODULE
-
-_OPENED = ("jit", "pjit", "remat2", "checkpoint")
 
 
 def names(f, x) -> tuple[str, ...]:
@@ -73,44 +70,32 @@ def _visit(caller, f, x, layers, visit, ready=lambda layers: None):
     ready(layers)
 
     def rule(eqn, inputs):
-        if _is_tag(eqn) and eqn.params["name"] in layers and _is_inexact(eqn):
-            return [visit(eqn.params["name"], inputs[0])]
-        body = _opened(eqn)
+        name = internals.tag(eqn)
+        if name in layers and _is_inexact(eqn):
+            return [visit(name, inputs[0])]
+        body = internals.opened(eqn)
         if body is not None and any(name in layers for name, _ in _found(body.jaxpr)):
-            return evaluate(body, inputs, rule)
-        return bind(eqn, inputs)
+            return internals.evaluate(body, inputs, rule)
+        return internals.bind(eqn, inputs)
 
-    outputs = evaluate(closed, jax.tree.leaves(x), rule)
+    outputs = internals.evaluate(closed, jax.tree.leaves(x), rule)
     return jax.tree.unflatten(jax.tree.structure(shapes), outputs), layers
-
-
-def _is_tag(eqn) -> bool:
-    return eqn.primitive.name == "name"
 
 
 def _is_inexact(eqn) -> bool:
     return jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact)
 
 
-def _opened(eqn):
-    """The closed jaxpr of a call that may be evaluated equation by equation."""
-    if eqn.primitive.name not in _OPENED:
-        return None
-    body = eqn.params["jaxpr"]
-    return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-
-
 def _found(jaxpr, inside: str = ""):
     """Yields the name of each floating tag, and the primitive that it is shut in."""
     for eqn in jaxpr.eqns:
-        if _is_tag(eqn):
-            if _is_inexact(eqn):
-                yield eqn.params["name"], inside
-            continue
-        shut = inside or ("" if _opened(eqn) else eqn.primitive.name)
-        for parameter in eqn.params.values():
-            for body in jaxprs_in(parameter):
-                yield from _found(body, shut)
+        name = internals.tag(eqn)
+        if name is not None and _is_inexact(eqn):
+            yield name, inside
+        opened = internals.opened(eqn) is not None
+        shut = inside or ("" if opened else eqn.primitive.name)
+        for body in internals.bodies(eqn):
+            yield from _found(body.jaxpr, shut)
 
 
 def _places(jaxpr) -> dict[str, set]:

@@ -50,7 +50,7 @@ from numpy.polynomial import chebyshev
 
 from igjax import rules
 from igjax._program.convolutions import in_loop_layout
-from igjax._tree import varying
+from igjax._program.jax_internals import varying
 
 NODES = 15
 PROBES = 48

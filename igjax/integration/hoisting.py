@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from igjax import paths
 from igjax._program.affine import Split, Sweep, affine_split
 from igjax._program.convolutions import in_loop_layout
-from igjax._tree import parameter_dtype, varying
+from igjax._program.jax_internals import if_understood, varying
+from igjax._tree import parameter_dtype
 from igjax.integration.path_integral import along, gradients
 
 
@@ -32,10 +33,10 @@ def integral(f, path, operands, sweep: Sweep):
 
     `f` is a function of a point, `path` the straight one, of t.
     """
-    split = _split(f, operands.x, sweep)
-    if split is None:
+    found = if_understood(_first, f, operands, sweep)
+    if found is None:
         return None
-    hoisted = _ends(split, operands)
+    split, hoisted = found
 
     def pull(sums):
         lead = sums[0].shape[: sums[0].ndim - hoisted.end[0].ndim]
@@ -51,8 +52,8 @@ def profile(f, path, operands, sweep: Sweep):
 
     `f` and `path` are functions of (operands, point) and (operands, t). None unsplit.
     """
-    first = _split(partial(f, operands), operands.x, sweep)
-    if first is None:
+    found = if_understood(_first, partial(f, operands), operands, sweep)
+    if found is None:
         return None
 
     def split_of(o) -> Split:  # as the first, but in the trace of these operands
@@ -70,16 +71,21 @@ def profile(f, path, operands, sweep: Sweep):
         velocity = _velocity(partial(path, o), o.x)
         return score, along(jax.tree.map(shaped, pulled), velocity)
 
-    return score_at, parts_at, _ends(first, operands)
+    return score_at, parts_at, found[1]
 
 
 def _split(f, x, sweep) -> Split | None:
     return affine_split(f, x, sweep._replace(outputs=jax.eval_shape(f, x).size))
 
 
-def _ends(split, operands) -> _Hoisted:
+def _first(f, operands, sweep):
+    """The split of f and the frontier at both ends; both parts have been traced once."""
+    split = _split(f, operands.x, sweep)
+    if split is None:
+        return None
     start, end = split.prefix(operands.baseline), split.prefix(operands.x)
-    return _Hoisted(operands, start, end)
+    jax.eval_shape(split.suffix, end)
+    return split, _Hoisted(operands, start, end)
 
 
 def _line(hoisted, t):

@@ -15,7 +15,7 @@ import numpy as np
 
 from igjax import _checks
 from igjax._program.convolutions import in_loop_layout
-from igjax._tree import varying
+from igjax._program.jax_internals import varying
 
 
 def gradients(f, point):

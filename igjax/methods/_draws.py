@@ -25,7 +25,8 @@ import jax.numpy as jnp
 
 from igjax._program.blocks import chunk
 from igjax._program.convolutions import in_loop_layout
-from igjax._tree import total, varying
+from igjax._program.jax_internals import varying
+from igjax._tree import total
 from igjax.attribution import Attribution, Status
 
 CONFIDENCE = 0.95

@@ -24,7 +24,8 @@ from numpy.polynomial import legendre
 
 from igjax import _checks, paths
 from igjax._program import compiled
-from igjax._tree import flattener, parameter_dtype, strong, varying, widen
+from igjax._program.jax_internals import varying
+from igjax._tree import flattener, parameter_dtype, strong, widen
 from igjax.attribution import Attribution
 from igjax.integration.path_integral import estimated_error
 from igjax.integration.recipes import without_tolerance

@@ -42,7 +42,8 @@ from jax.lax import stop_gradient
 from igjax import _checks, paths, rules
 from igjax._program import compiled, tagged
 from igjax._program.compiled import Operands
-from igjax._tree import cast_like, strong, total, varying, widen
+from igjax._program.jax_internals import varying
+from igjax._tree import cast_like, strong, total, widen
 from igjax.attribution import Attribution, Status
 from igjax.frameworks import linen
 from igjax.integration import adaptive

@@ -15,7 +15,8 @@ import numpy as np
 
 from igjax import _checks, paths
 from igjax._program import compiled
-from igjax._tree import flattener, parameter_dtype, varying, widen
+from igjax._program.jax_internals import varying
+from igjax._tree import flattener, parameter_dtype, widen
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
 from igjax.methods._draws import CONFIDENCE, student

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from igjax import _checks
+from igjax._program import jax_internals as internals
 from igjax._program.compiled import program_name
-from igjax._program.tracing import flops, jaxprs_in
+from igjax._program.tracing import flops
 from igjax.integration import adaptive
 from igjax.methods._draws import DRAW
 
@@ -40,6 +41,7 @@ class Cost(NamedTuple):
             walks, Shapley values, interactions, single gradients; means over draws.
         forwards: scores of f for each example besides; None likewise.
         flops: floating-point operations of the whole call, all examples, on each device.
+            None where a version of JAX writes its programs in a way that is not known.
         peak_bytes: memory of the whole call: arguments, results and what lies between,
             on each device. None where the compiler does not tell.
 
@@ -51,7 +53,7 @@ class Cost(NamedTuple):
 
     evaluations: tuple[int, int] | None
     forwards: int | None
-    flops: tuple[float, float]
+    flops: tuple[float, float] | None
     peak_bytes: int | None
 
 
@@ -88,14 +90,15 @@ def cost(function, *args) -> Cost:
         True
     """
     traced = _trace(function, args)
-    spent = _evaluations(traced.jaxpr.jaxpr)
+    unknown = np.full(3, np.nan)
+    spent = internals.if_understood(_evaluations, traced.jaxpr.jaxpr, otherwise=unknown)
     known = np.isfinite(spent).all()
     least, most, forwards = map(int, np.where(known, spent, 0))
-    flops = _count(traced.jaxpr.jaxpr)
+    flops = internals.if_understood(_count, traced.jaxpr.jaxpr)
     return Cost(
         evaluations=(least, most) if known else None,
         forwards=forwards if known else None,
-        flops=(float(flops[0]), float(flops[1])),
+        flops=None if flops is None else (float(flops[0]), float(flops[1])),
         peak_bytes=_peak(traced.lower().compile().memory_analysis()),
     )
 
@@ -127,24 +130,21 @@ def _evaluations(jaxpr):
     """An array: gradients of one example, least and most, and scores besides; or NaN."""
     spent = np.zeros(3)
     for eqn in jaxpr.eqns:
-        known = _PROGRAM.fullmatch(_name(eqn))
+        name, loop = internals.jitted_name(eqn), internals.scan(eqn)
+        known = _PROGRAM.fullmatch(name)
         if known and known[1] not in _BY_RULE:
             spent += np.nan
-        elif _name(eqn) == DRAW:
+        elif name == DRAW:
             spent += np.nan  # how many there are is up to the blocks, or to a tolerance
         elif known:
             budget, fixed = int(known[3]), known[2] == "fixed"
             least = budget if fixed else adaptive.NODES
             spent += (least, budget, 2 if fixed else adaptive.PROBES + 2)
         else:
-            turns = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-            for body in _bodies(eqn):
-                spent += turns * _evaluations(body)
+            turns = 1 if loop is None else loop.length
+            for body in internals.bodies(eqn):
+                spent += turns * _evaluations(body.jaxpr)
     return spent
-
-
-def _name(eqn) -> str:
-    return str(eqn.params.get("name", "")) if eqn.primitive.name == "jit" else ""
 
 
 def _count(jaxpr):
@@ -153,40 +153,34 @@ def _count(jaxpr):
 
 
 def _count_equation(eqn):
-    name, bodies = eqn.primitive.name, _bodies(eqn)
-    if name in _MOVES:
+    if eqn.primitive.name in _MOVES:
         return np.zeros(2)
-    if not bodies:
+    inside = [_count(body.jaxpr) for body in internals.bodies(eqn)]
+    if not inside:
         return np.full(2, float(flops(eqn)))
-    if name == "scan":
-        return eqn.params["length"] * _count(bodies[0])
-    if name == "cond":
-        return np.max([_count(body) for body in bodies], axis=0)
-    if name == "while" and (loop := _adaptive_loop(eqn)):
-        return _count_adaptive(eqn, *loop)
-    return sum(map(_count, bodies), np.zeros(2))
-
-
-def _bodies(eqn) -> list:
-    """The jaxprs that an equation runs, not those that say how to combine two numbers."""
-    if eqn.primitive.name.startswith(("scatter", "reduce")):
-        return []
-    return [body for parameter in eqn.params.values() for body in jaxprs_in(parameter)]
+    if (loop := internals.scan(eqn)) is not None:
+        return loop.length * inside[0]
+    if eqn.primitive.name == "cond":
+        return np.max(inside, axis=0)
+    if found := _adaptive_loop(eqn):
+        return _count_adaptive(eqn, *found)
+    return sum(inside, np.zeros(2))
 
 
 def _adaptive_loop(eqn):
     """The body of the adaptive rule's loop over generations, and the loop inside it."""
-    body = eqn.params["body_jaxpr"].jaxpr
-    inner = [e for e in body.eqns if e.primitive.name == "while"]
+    if (outer := internals.loop_body(eqn)) is None:
+        return None
+    inner = [e for e in outer.jaxpr.eqns if internals.loop_body(e) is not None]
     mesh = eqn.outvars[-1].aval.shape  # (examples, panels, 2)
-    return (body, inner[0]) if len(inner) == 1 and mesh[2:] == (2,) else None
+    return (outer.jaxpr, inner[0]) if len(inner) == 1 and mesh[2:] == (2,) else None
 
 
 def _count_adaptive(eqn, body, inner):
     """Generations of chunks of panels: one and as few as can be, or the whole budget."""
     examples, panels, _ = eqn.outvars[-1].aval.shape
     lanes = adaptive.lanes_of(examples)
-    chunk = _count(inner.params["body_jaxpr"].jaxpr)
+    chunk = sum(_count(b.jaxpr) for b in internals.bodies(inner))
     turn = sum((_count_equation(e) for e in body.eqns if e is not inner), np.zeros(2))
     # The last chunk of each generation may have but one panel.
     most = math.ceil((examples * panels + panels * (lanes - 1)) / lanes)

@@ -14,8 +14,8 @@ import pytest
 from jax.extend import core
 
 import igjax
+from igjax._program import jax_internals
 from igjax._program.affine import GAIN, Sweep, affine_split
-from igjax._program.tracing import jaxprs_in
 from igjax.models import CNN, MLP, SequenceLSTM, SequenceTransformer
 from tests.registry import together
 
@@ -521,8 +521,8 @@ def products_in_loops(attribute, *args):
             product = inside and eqn.primitive is core.primitives.dot_general_p
             shapes = [v.aval.shape for v in eqn.invars]
             count += product and weights in [tuple(sorted(s)[::-1]) for s in shapes]
-            for body in (b for p in eqn.params.values() for b in jaxprs_in(p)):
-                visit(body, inside or eqn.primitive.name in ("while", "scan"))
+            for body in jax_internals.bodies(eqn):
+                visit(body.jaxpr, inside or eqn.primitive.name in ("while", "scan"))
 
     visit(jax.make_jaxpr(attribute)(*args).jaxpr, False)
     return count

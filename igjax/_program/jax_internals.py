@@ -1,0 +1,286 @@
+"""What JAX may change, in one room: jaxprs, parameters of primitives, axes in scope.
+
+Every `jax.extend`, every name of a parameter and every accessor that is not public stands
+here, a function for each question, with its answer in all versions that are supported. What
+types and shapes tell is not asked by name. An equation that does not answer raises
+`NotUnderstood`: who needs its meaning lets that pass, and who only makes things faster
+does without, through `if_understood`.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+from jax.extend import core
+
+_JITTED = ("jit", "pjit")
+_REMATERIALIZED = ("remat2", "checkpoint", "remat")
+# Their jaxprs say how two numbers are combined; they are not run as they stand.
+_COMBINING = ("scatter", "reduce", "select_and")
+
+
+class NotUnderstood(ValueError):
+    """An equation is not as a version of JAX that igjax knows would write it."""
+
+
+def if_understood(read, *args, otherwise=None):
+    """Returns `read(*args)`, or `otherwise` where that meets what it does not know.
+
+    For what makes things faster, and for that alone. Whatever is raised counts: what a
+    new version of JAX does to the code that reads its jaxprs cannot be listed here.
+    """
+    try:
+        return read(*args)
+    except Exception:
+        return otherwise
+
+
+def _parameter(eqn, name: str) -> Any:
+    if name not in eqn.params:
+        raise NotUnderstood(
+            f"JAX {jax.__version__} writes the primitive {eqn.primitive.name!r} in a way "
+            f"that igjax does not know: without {name!r}, with {sorted(eqn.params)}. "
+            "Install a version of JAX that igjax's README names, or a newer igjax."
+        )
+    return eqn.params[name]
+
+
+# Jaxprs.
+
+
+def is_literal(atom) -> bool:
+    """True for a number that stands in an equation itself."""
+    return isinstance(atom, core.Literal)
+
+
+def as_function(jaxpr, constants):
+    """A jaxpr and its constants as a function of flat inputs; returns a list."""
+    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, constants))
+
+
+def communicates(closed) -> bool:
+    """Whether devices or lanes talk to each other in a closed jaxpr."""
+    return any("NamedAxis" in type(effect).__name__ for effect in closed.effects)
+
+
+def evaluate(closed, args, rule):
+    """Evaluates a closed jaxpr, with a rule in the place of `bind` for each equation.
+
+    Args:
+        closed: the jaxpr with its constants.
+        args: its inputs, flat.
+        rule: `rule(eqn, inputs) -> outputs`, both lists.
+
+    Returns:
+        The list of outputs.
+    """
+    values = dict(zip(closed.jaxpr.invars, args, strict=True))
+    values.update(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    read = lambda atom: atom.val if is_literal(atom) else values[atom]
+    for eqn in closed.jaxpr.eqns:
+        outputs = rule(eqn, list(map(read, eqn.invars)))
+        values.update(zip(eqn.outvars, outputs, strict=True))
+    return list(map(read, closed.jaxpr.outvars))
+
+
+def bind(eqn, inputs, **changes):
+    """Applies the primitive of an equation to inputs, with some parameters changed."""
+    params = eqn.primitive.get_bind_params({**eqn.params, **changes})
+    # Before JAX 0.10 functions that are called stood apart from the parameters.
+    called, params = params if isinstance(params, tuple) else ((), params)
+    outputs = eqn.primitive.bind(*called, *inputs, **params)
+    return outputs if eqn.primitive.multiple_results else [outputs]
+
+
+# Equations that hold jaxprs.
+
+
+def bodies(eqn) -> list:
+    """The jaxprs that an equation runs, closed."""
+    if eqn.primitive.name.startswith(_COMBINING):
+        return []
+    return [body for value in eqn.params.values() for body in _jaxprs(value)]
+
+
+def _jaxprs(value):
+    for item in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(item, core.ClosedJaxpr):
+            yield item
+        elif isinstance(item, core.Jaxpr):
+            yield core.ClosedJaxpr(item, ())
+
+
+def with_bodies(eqn, inputs, change):
+    """Applies an equation to inputs with its closed jaxprs changed, one by one."""
+    closed = {k: v for k, v in eqn.params.items() if isinstance(v, core.ClosedJaxpr)}
+    return bind(eqn, inputs, **{k: change(v) for k, v in closed.items()})
+
+
+def opened(eqn):
+    """The body of a call that may be evaluated in its place; None for all else."""
+    if eqn.primitive.name not in (*_JITTED, *_REMATERIALIZED):
+        return None
+    found = bodies(eqn)
+    return found[0] if len(found) == 1 else None
+
+
+def is_jitted(eqn) -> bool:
+    """True for a call of a jitted function."""
+    return eqn.primitive.name in _JITTED
+
+
+def inlined(eqn):
+    """The body of a jitted call without shardings of its own; None for all else."""
+    if not is_jitted(eqn):
+        return None
+    shardings = *_parameter(eqn, "in_shardings"), *_parameter(eqn, "out_shardings")
+    plain = all(type(s).__name__ == "UnspecifiedValue" for s in shardings)
+    return opened(eqn) if plain else None
+
+
+def jitted_name(eqn) -> str:
+    """The name of the function that a jitted call runs; empty for all else."""
+    return str(_parameter(eqn, "name")) if is_jitted(eqn) else ""
+
+
+def tag(eqn):
+    """The name that `checkpoint_name` gave to a value; None for all other equations."""
+    return _parameter(eqn, "name") if eqn.primitive.name == "name" else None
+
+
+class Scan(NamedTuple):
+    """A loop of known length; its inputs: constants, carries, what is stepped through."""
+
+    body: Any
+    constants: int
+    carries: int
+    length: int
+
+
+def scan(eqn) -> Scan | None:
+    """The loop that an equation is; None for all else."""
+    if eqn.primitive.name != "scan":
+        return None
+    (body,) = bodies(eqn)
+    inner = body.jaxpr
+    # What is stepped through, or stacked up, has one axis more outside than inside.
+    pairs = lambda outer, inner: zip(outer, inner, strict=True)
+    stepped = [v for v, w in pairs(eqn.invars, inner.invars) if _ndim(v) > _ndim(w)]
+    stacked = [v for v, w in pairs(eqn.outvars, inner.outvars) if _ndim(v) > _ndim(w)]
+    carries = len(eqn.outvars) - len(stacked)
+    through = [*stepped, *stacked]
+    length = through[0].aval.shape[0] if through else _parameter(eqn, "length")
+    return Scan(body, len(eqn.invars) - carries - len(stepped), carries, length)
+
+
+def _ndim(atom) -> int:
+    return len(atom.aval.shape)
+
+
+def transparent(eqn) -> list:
+    """The bodies of jitted calls, scans and branches, which `rebuilt` can take apart."""
+    return bodies(eqn) if eqn.primitive.name in (*_JITTED, "scan", "cond") else []
+
+
+def loop_body(eqn):
+    """The body of a loop of unknown length; None for all else."""
+    return _parameter(eqn, "body_jaxpr") if eqn.primitive.name == "while" else None
+
+
+def rebuilt(eqn, inputs, run):
+    """An equation made anew, each of its `transparent` bodies run by `run(body, inputs)`.
+
+    What `run` closes over is hoisted, as out of any function that JAX traces.
+    """
+    found = transparent(eqn)
+    if is_jitted(eqn):
+        return run(*found, inputs)
+    if (loop := scan(eqn)) is None:
+        index, *given = inputs
+        branches = [lambda *given, body=body: run(body, given) for body in found]
+        return jax.lax.switch(index, branches, *given)
+    constants, first = inputs[: loop.constants], loop.constants + loop.carries
+
+    def step(carry, x):
+        made = run(loop.body, [*constants, *carry, *x])
+        return made[: loop.carries], made[loop.carries :]
+
+    reverse, unroll = _parameter(eqn, "reverse"), _parameter(eqn, "unroll")
+    carry, steps = inputs[loop.constants : first], inputs[first:]
+    carry, stacked = jax.lax.scan(step, carry, steps, loop.length, reverse, unroll)
+    return [*carry, *stacked]
+
+
+# Products.
+
+
+def convolution(eqn):
+    """The dimension numbers of a convolution; None for all else."""
+    if eqn.primitive.name != "conv_general_dilated":
+        return None
+    return _parameter(eqn, "dimension_numbers")
+
+
+def convolved(eqn, inputs, numbers):
+    """A convolution of inputs in another layout."""
+    return bind(eqn, inputs, dimension_numbers=numbers)[0]
+
+
+def terms(eqn) -> int:
+    """The flops for each number of a sum of products, or over a window; else 0."""
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = _parameter(eqn, "dimension_numbers")
+        shape = eqn.invars[0].aval.shape
+        return 2 * math.prod(shape[i] for i in contracted)
+    if (numbers := convolution(eqn)) is not None:
+        kernel = eqn.invars[1].aval.shape
+        return 2 * math.prod(kernel) // max(kernel[numbers.rhs_spec[0]], 1)
+    if eqn.primitive.name == "reduce_window_sum":
+        return math.prod(_parameter(eqn, "window_dimensions"))
+    return 0
+
+
+# Axes in scope.
+
+
+def under_named_axes() -> bool:
+    """True under a named axis, whose size a trace may contain; or where nobody can tell."""
+    for room in (core, jax.core):  # it has moved
+        if names := getattr(room, "unsafe_get_axis_names_DO_NOT_USE", None):
+            return bool(names())
+    return True
+
+
+def varying(tree, like):
+    """Marks every leaf as varying over the manual mesh axes that `like` varies over.
+
+    Inside `shard_map` types say over which axes a value differs between devices; what a
+    loop carries must have the type that its body returns. Elsewhere this does nothing.
+    """
+    axes = frozenset().union(*map(_manual_axes, jax.tree.leaves(like)))
+
+    def leaf(a):
+        missing = tuple(sorted(axes - _manual_axes(a)))
+        return jax.lax.pcast(a, missing, to="varying") if missing else a
+
+    return jax.tree.map(leaf, tree) if axes else tree
+
+
+def _manual_axes(a) -> frozenset:
+    return _axes_of(a if isinstance(a, jax.ShapeDtypeStruct) else jax.typeof(a))
+
+
+def _axes_of(kind) -> frozenset:
+    if (manual := getattr(kind, "manual_axis_type", None)) is not None:
+        return manual.varying
+    return getattr(kind, "vma", None) or frozenset()  # its name before JAX 0.10
+
+
+def shape_of(aval) -> jax.ShapeDtypeStruct:
+    """The shape, dtype and manual axes of an abstract value, to trace with."""
+    where = {}
+    if _axes_of(aval):
+        name = "manual_axis_type" if hasattr(aval, "manual_axis_type") else "vma"
+        where = {"sharding": aval.sharding, name: getattr(aval, name)}
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **where)
