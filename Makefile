@@ -1,10 +1,10 @@
 # Every target does all its set-up by itself, in .venv.
-PYTHON ?= python3.11
+PYTHON ?= $(shell sh .ci/pythons --first)
 VENV := .venv
 BIN := $(VENV)/bin
 export SENTENCE ?= A wonderful film, though far too long.
 
-.PHONY: demo gallery test slow examples docs notebooks lint dist pretrained weights clean
+.PHONY: demo gallery test slow matrix next examples docs notebooks lint dist pretrained weights clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m igjax "$$SENTENCE" --html demo/explanation.html --png demo/explanation.png
@@ -25,6 +25,14 @@ test: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow tests
+
+# Demo, fast suite and README at both ends of the versions that are supported.
+matrix:
+	$(PYTHON) .ci/matrix.py oldest newest
+
+# The same with the newest pre-release of JAX, if there is one.
+next:
+	$(PYTHON) .ci/matrix.py next
 
 # The examples of the README, of the documentation and of all docstrings.
 examples: $(VENV)/.dev
@@ -73,6 +81,8 @@ clean:
 	rm -rf $(VENV) build dist demo gallery docs/generated
 
 $(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "igjax needs Python 3.11 or later, and none was found here." \
+	  "Install one, or name one: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	touch $@

@@ -652,7 +652,8 @@ def _kronrod(gauss: int) -> tuple[np.ndarray, np.ndarray]:
     x, w = legendre.leggauss(2 * g + 2)
     p = legendre.legvander(x, g + 1)
     triple = (p[:, : g + 1] * (w * p[:, g])[:, None]).T @ p
-    coefficients = np.append(np.linalg.lstsq(triple[:, : g + 1], -triple[:, g + 1])[0], 1.0)
+    lower = np.linalg.lstsq(triple[:, : g + 1], -triple[:, g + 1], rcond=None)[0]
+    coefficients = np.append(lower, 1.0)
     added = _polish(coefficients, legendre.legroots(coefficients).real)
     t = np.sort(np.concatenate([legendre.leggauss(g)[0], added]))
     t = (t - t[::-1]) / 2  # symmetric to the last bit

@@ -2,8 +2,13 @@
 
 import itertools
 
+import hypothesis
 import jax
 import pytest
+
+# No test asserts how long anything takes.
+hypothesis.settings.register_profile("igjax", deadline=None)
+hypothesis.settings.load_profile("igjax")
 
 
 @pytest.fixture(scope="package", autouse=True)

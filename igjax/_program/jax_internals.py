@@ -262,9 +262,15 @@ def varying(tree, like):
 
     def leaf(a):
         missing = tuple(sorted(axes - _manual_axes(a)))
-        return jax.lax.pcast(a, missing, to="varying") if missing else a
+        return _as_varying(a, missing) if missing else a
 
     return jax.tree.map(leaf, tree) if axes else tree
+
+
+def _as_varying(a, axes: tuple):
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(a, axes, to="varying")
+    return jax.lax.pvary(a, axes)  # its name in JAX 0.7
 
 
 def _manual_axes(a) -> frozenset:

@@ -16,7 +16,8 @@ def evaluation_mode(caller: str, models) -> None:
         ValueError: if a dropout or a batch normalization is in training mode.
     """
     for model in models:
-        for path, module in sys.modules["flax.nnx"].iter_modules(model):
+        nodes = sys.modules["flax.nnx"].iter_graph(model)
+        for path, module in ((path, node) for path, node in nodes if is_module(node)):
             drops = getattr(module, "rate", 0) and not getattr(
                 module, "deterministic", True
             )
