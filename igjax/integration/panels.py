@@ -1,0 +1,305 @@
+"""What fifteen samples tell of a panel, a piece of the path. Pure: no queue, no decision.
+
+Samples in; integral, error and doubt out.
+
+Two indicators cost nothing: (a) the embedded difference of Kronrod and Gauss, feature by
+feature; (b) the profile residual: the slope, integrated, must reproduce F at every known
+score, the 15 of the nodes, the two ends, and those of `PROBES` forward-only scores spread
+over the path. (b) sees what (a) and completeness cannot: spikes between nodes, jumps that
+cancel. Its sharpest part is (c): between two neighboring scores F changes by more than the
+slopes of the panel allow. No kink does that; a step does, however small among the kinks,
+and whose features it belongs to nobody has seen: it counts many times over.
+
+The embedded difference overestimates the error of a smooth panel and not that of one with
+a kink; it is shrunk only where the nested rules say that the panel is smooth, each far
+better than the one before. And a residual counts in the features as many times as they
+cancel in F, but for what rough slopes let expect of it, by how far seven of the nodes are
+off: that much the embedded difference has seen.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from igjax import rules
+
+NODES = 15
+PROBES = 48
+CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
+JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
+REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
+DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
+GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
+COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
+NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
+
+
+class Panels(NamedTuple):
+    """Pieces of the path, each of one example."""
+
+    edges: Any  # (panels, 2): lo, hi
+    scores: Any  # (panels, 2, outputs): at both edges
+    example: Any  # (panels,)
+
+
+class Samples(NamedTuple):
+    """What is evaluated in panels."""
+
+    nodes: Any  # (panels, nodes)
+    scores: Any  # (panels, nodes, outputs)
+    parts: Any  # (panels, nodes, outputs, features): what each feature adds to the slope
+
+
+class Measured(NamedTuple):
+    """What is known of panels."""
+
+    kronrod: Any  # (panels, outputs, features), as are mass and error
+    mass: Any
+    error: Any
+    embedded: Any  # (panels, outputs), as all that follow
+    residual: Any
+    indicator: Any
+    noise: Any
+    jitter: Any
+    volume: Any  # sum of |kronrod|
+    astray: Any  # the embedded difference of the slope
+    steep: Any
+    rough: Any  # none of the nested rules is far better than the one before
+    known: Any
+
+
+class Known(NamedTuple):
+    """What is known along panels: both ends, the nodes, and the probes inside."""
+
+    t: Any  # (panels, points), ascending
+    residual: Any  # (panels, points, outputs)
+    score: Any
+
+
+@functools.cache
+def tables() -> tuple[np.ndarray, ...]:
+    """Kronrod nodes and, on [0, 1], four nested rules; antiderivatives at the nodes.
+
+    The last two are what a polynomial through the seven nodes of Gauss is off by: its
+    antiderivative, and itself.
+    """
+    rule = rules.gauss_kronrod(NODES)
+    t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
+    g = np.zeros(NODES)
+    g[1::2] = rules.gauss_legendre(NODES // 2).weights
+    # Eight nodes in pairs: positive weights, and what they miss is not what Gauss misses.
+    pairs = _interpolating(t, [1, 2, 5, 6, 8, 9, 12, 13])
+    three = _interpolating(t, [1, 7, 13])
+    integral = _antiderivative(t)
+    at = 2 * np.append(t, 1.0) - 1
+    collocation = chebyshev.chebvander(at, NODES) @ integral
+    coarse, through = np.zeros_like(collocation), np.zeros((NODES, NODES))
+    coarse[:, 1::2] = chebyshev.chebvander(at, NODES // 2) @ _antiderivative(t[1::2])
+    powers = chebyshev.chebvander(2 * t - 1, NODES // 2 - 1)
+    through[:, 1::2] = powers @ np.linalg.inv(powers[1::2])
+    weights = np.stack([k, g, pairs, three])
+    missed = np.eye(NODES) - through
+    return t, weights, integral, collocation, collocation - coarse, missed
+
+
+def _antiderivative(t) -> np.ndarray:
+    """Chebyshev coefficients of the integral from 0 of the interpolant of values at t."""
+    coefficients = np.linalg.inv(chebyshev.chebvander(2 * t - 1, len(t) - 1))
+    columns = [chebyshev.chebint(a, lbnd=-1, scl=0.5) for a in coefficients.T]
+    return np.stack(columns, axis=1)
+
+
+def _interpolating(t, some) -> np.ndarray:
+    """The weights, on all nodes, of the rule that interpolates at some of them."""
+    weights, n = np.zeros(len(t)), len(t[some])
+    moments = np.diff(
+        [
+            [chebyshev.chebval(u, chebyshev.chebint(row, scl=0.5)) for u in (-1, 1)]
+            for row in np.eye(n)
+        ]
+    )
+    weights[some] = np.linalg.solve(
+        chebyshev.chebvander(2 * t[some] - 1, n - 1).T, moments
+    )[:, 0]
+    return weights
+
+
+def table(dtype, index: int):
+    """One of `tables`, as it is used."""
+    return jnp.asarray(tables()[index], dtype)
+
+
+def measure(panel: Panels, samples: Samples, probes, peak, belief, eps) -> Measured:
+    """The integrals of panels and both indicators of their error.
+
+    `probes` are the scores spread over the path, `peak` the largest score seen, `belief`
+    how far many panels are believed more than one, `eps` the unit of rounding.
+    """
+    c, dtype = samples.parts, samples.nodes.dtype
+    width = panel.edges[:, 1] - panel.edges[:, 0]
+    scale = width[:, None, None]
+    weights = table(dtype, 1)
+    rows = scale[None] * _dot("rk,pkof->rpof", weights, c)
+    kronrod, gauss = rows[:2]
+    mass = scale * over_nodes(weights[0], jnp.abs(c))
+    slope = c.sum(-1)  # (panels, nodes, outputs)
+    embedded, shrink = _embedded(*rows)
+    known = _profile(panel, width, samples, slope, probes)
+    whole = mass.sum(-1)
+    noise = NOISE * eps * (peak + whole)
+    steep = width[:, None] * over_nodes(weights[0], jnp.abs(slope))
+    residual = _residual(known, width, slope, shrink, noise, whole, steep)
+    unseen = _unseen(known, slope, noise, whole, steep)
+    excess = jnp.maximum(jnp.maximum(residual - belief * embedded, unseen), 0)
+    difference = shrink[..., None] * jnp.abs(kronrod - gauss)
+    error = _error(difference, excess, embedded / belief, mass, shrink)
+    return Measured(
+        kronrod=kronrod,
+        mass=mass,
+        error=error,
+        embedded=embedded,
+        residual=residual,
+        indicator=jnp.maximum(embedded, residual),
+        noise=noise,
+        jitter=JITTER * eps * jnp.abs(c).sum(-1).max(1),
+        volume=jnp.abs(kronrod).sum(-1),
+        astray=shrink * jnp.abs((kronrod - gauss).sum(-1)),
+        steep=steep,
+        rough=shrink == 1,
+        known=known,
+    )
+
+
+def _embedded(kronrod, gauss, pairs, three):
+    """(a) The embedded difference, and by how much it is shrunk.
+
+    It is shrunk where it falls off as on a smooth panel: there each rule is far better
+    than the one before. At a kink none is. Two rules may agree by chance; then the one on
+    pairs of nodes does not, and on a smooth panel its relative error squared is still far
+    above the error of all fifteen.
+    """
+    difference = jnp.abs(kronrod - gauss)
+    raw, rough = difference.sum(-1), jnp.abs(gauss - three).sum(-1)
+    volume = jnp.abs(kronrod).sum(-1)
+    second = jnp.abs(kronrod - pairs).sum(-1)
+    shrink = jnp.minimum(1, divided(10 * raw, rough))
+    squared = second * jnp.minimum(1, divided(second, volume))
+    return jnp.maximum(raw * shrink, squared), shrink
+
+
+def _residual(known: Known, width, slope, shrink, noise, whole, steep):
+    """(b) The profile residual at the nodes, the end and the probes inside the panel."""
+    finer = table(slope.dtype, 4)
+    off = width[:, None, None] * jnp.abs(_dot("jk,pko->pjo", finer, slope))
+    expected = shrink * off.max(1)
+    return amplified(jnp.abs(known.residual).max(1), expected + noise, whole, steep)
+
+
+def _unseen(known: Known, slope, noise, whole, steep):
+    """(c) What F changes by between two known scores beyond any slope of the panel.
+
+    Or beyond what the polynomial through its slopes may be off by. Not so what F changes
+    by everywhere: steps are few, rounding is in all scores.
+    """
+    missed = table(slope.dtype, 5)
+    miss = jnp.abs(_dot("jk,pko->pjo", missed, slope)).max(1)
+    off = jnp.minimum(REACH * (slope.max(1) - slope.min(1)), 2 * miss)[:, None]
+    change = jnp.abs(jnp.diff(known.residual, axis=1))
+    grain = GRAIN * jnp.sqrt(change).mean(1, keepdims=True) ** 2
+    steps = jnp.diff(known.t, axis=1)[..., None]
+    allowed = jnp.maximum(noise[:, None] + steps * off, grain)
+    unseen = jnp.maximum(change - allowed, 0).sum(1)
+    return jnp.maximum(DOUBT * unseen, amplified(unseen, 0, whole, steep))
+
+
+def _error(difference, excess, chance, mass, shrink):
+    """The error of each feature.
+
+    What the profile does not explain belongs to some feature: it is spread by size. And
+    where the two rules agree on a feature by chance, it shares in what they do not; less
+    so the more panels there are, since not all of them agree by chance.
+    """
+    excess, total = excess[..., None], mass.sum(-1, keepdims=True)
+    even = 1 / max(mass.shape[-1], 1)
+    spread = jnp.where(total == 0, even, divided(mass, total))
+    caution = jnp.where((shrink < 1) | (excess[..., 0] > 0), CAUTION, 1)
+    own = COVER * jnp.hypot(difference, chance[..., None] * spread)
+    return caution[..., None] * (own + excess * spread)
+
+
+def _profile(panel: Panels, width, samples: Samples, slope, probes) -> Known:
+    """What is known along each panel, in order of time.
+
+    The residual is the score minus the integral of the interpolated slope up to there.
+    """
+    nodes, f = samples.nodes, samples.scores
+    integral, collocation = table(nodes.dtype, 2), table(nodes.dtype, 3)
+    lo, hi, start = panel.edges[:, :1], panel.edges[:, 1:], panel.scores[:, :1]
+    scale = width[:, None, None]
+    scores = jnp.concatenate([f, panel.scores[:, 1:]], 1)
+    residual = scores - start - scale * _dot("jk,pko->pjo", collocation, slope)
+
+    grid = jnp.linspace(0, 1, PROBES + 2, dtype=nodes.dtype)[None, 1:-1]
+    tau = (grid - lo) / width[:, None]
+    inside = (tau > 0) & (tau < 1)
+    basis = _chebyshev(2 * jnp.clip(tau, 0, 1) - 1)
+    probed = probes[:, 1:-1]
+    more = probed - start - scale * _dot("nqj,nk,qko->qjo", basis, integral, slope)
+    # A probe outside the panel counts as one more copy of its end: an empty gap.
+    keep = inside[..., None]
+    more, probed = (
+        jnp.where(keep, more, residual[:, -1:]),
+        jnp.where(keep, probed, scores[:, -1:]),
+    )
+    at = jnp.concatenate([lo, nodes, hi, jnp.where(inside, grid, hi)], 1)
+    residual = jnp.concatenate([jnp.zeros_like(start), residual, more], 1)
+    scores = jnp.concatenate([start, scores, probed], 1)
+    order = jnp.argsort(at, axis=1)[..., None]
+    known = jnp.concatenate([at[..., None], residual, scores], -1)
+    known = jnp.take_along_axis(known, order, 1)
+    return Known(known[..., 0], *jnp.split(known[..., 1:], 2, axis=-1))
+
+
+def _chebyshev(u):
+    """Chebyshev polynomials of degrees 0 to NODES at u, stacked in front."""
+    return jnp.cos(
+        jnp.arange(NODES + 1, dtype=u.dtype)[:, None, None] * jnp.arccos(u)[None]
+    )
+
+
+def _dot(subscripts, *arrays):
+    return jnp.einsum(subscripts, *arrays, precision="highest")
+
+
+def over_nodes(weights, a):
+    """The weighted sum of `a` (panels, nodes, ...) over the nodes."""
+    return _dot("k,pk...->p...", weights, a)
+
+
+def divided(a, b):
+    """The quotient a / b, and a where b is 0."""
+    return a / jnp.where(b == 0, 1, b)
+
+
+def amplified(gap, known, mass, steep):
+    """A change of F that is not explained, as large as it may be in the features.
+
+    What the slopes miss is missing in every feature: where features cancel in F, it
+    stands for more than its size, by the ratio of mass to slope. Not so what is `known`:
+    rounding, and what rough slopes are off by.
+    """
+    return jnp.maximum(gap, (gap - known) * divided(mass, steep))
+
+
+def worst_gap(known: Known):
+    """The gap of most residual: its index (panels, 1), and whether it holds over half."""
+    gaps = jnp.abs(jnp.diff(known.residual, axis=1)).sum(-1)
+    return jnp.argmax(gaps, 1)[:, None], gaps.max(1) > gaps.sum(1) / 2
+
+
+def row(a, index):
+    """For each panel the rows of `a` (panels, points, ...) at `index` (panels, rows)."""
+    return jnp.take_along_axis(a, index.reshape(*index.shape, *[1] * (a.ndim - 2)), 1)
