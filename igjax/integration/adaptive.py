@@ -177,6 +177,8 @@ def _solver(problem: _Problem, batched: tuple[bool, ...], size: int):
 
 
 def _run(problem: _Problem, batched, size, leaves) -> Solution:
+    if not size:
+        return _nothing(problem, batched, leaves)
     batch = _batch(problem, batched, size, leaves)
     state = varying(_start(problem, size, batch.probes), (batch.probes, leaves))
 
@@ -188,6 +190,14 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
 
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)
     return _solution(problem, batch, state.totals)
+
+
+def _nothing(problem: _Problem, batched, leaves) -> Solution:
+    """The solution of no examples."""
+    like = lambda a, b: jax.ShapeDtypeStruct((1, *a.shape[1:]) if b else a.shape, a.dtype)
+    one = [like(a, b) for a, b in zip(leaves, batched, strict=True)]
+    shapes = jax.eval_shape(functools.partial(_run, problem, batched, 1), one)
+    return jax.tree.map(lambda a: jnp.zeros((0, *a.shape[1:]), a.dtype), shapes)
 
 
 def _batch(problem: _Problem, batched, size, leaves) -> _Batch:
@@ -317,7 +327,7 @@ def _booked(
     at = jnp.where(valid, example, len(totals.open))
 
     def add(total, where, *amounts):
-        amount = jnp.stack(amounts, 1)
+        amount = jnp.stack([a.astype(total.dtype) for a in amounts], 1)
         keep = where.reshape(-1, *[1] * (amount.ndim - 1))
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 

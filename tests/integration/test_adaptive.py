@@ -488,6 +488,25 @@ def test_any_axis_of_any_argument_may_be_mapped():
     assert keeps_promise(result, exact, 1e-2).all()
 
 
+@pytest.mark.parametrize("rule", [adaptive(), igjax.rules.midpoint(3)], ids=["", "fixed"])
+def test_a_batch_of_no_examples_has_no_results(rule):
+    attribute = igjax.integrated_gradients(net, rule=rule)
+    result = jax.vmap(attribute, (0, None))(np.ones((0, 3)), 0.0)
+    assert result.values.shape == (0, 3)
+    assert result.status.shape == result.evaluations.shape == result.delta.shape == (0,)
+    one = attribute(X, 0.0)
+    dtypes = lambda result: [a.dtype for a in jax.tree.leaves(result)]
+    assert dtypes(result) == dtypes(one)
+
+
+def test_strict_promotion_of_dtypes_is_kept():
+    with jax.numpy_dtype_promotion("strict"):
+        attribute = explain(lambda x: jnp.tanh(x).sum())
+        result = attribute(X.astype("float32"), np.zeros(3, "float32"))
+    assert result.converged
+    np.testing.assert_allclose(result.values, np.tanh(X), rtol=1e-5)
+
+
 # Tolerances are operands.
 
 
