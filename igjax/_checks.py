@@ -9,6 +9,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def inputs(caller: str, x, baseline) -> None:
@@ -203,6 +204,25 @@ def chunk_size(caller: str, size) -> None:
         raise ValueError(
             f"{caller}: chunk_size must be None or an integer of at least 1, got {size!r}."
         )
+
+
+def tolerance(caller: str, given) -> None:
+    """Checks a tolerance that decides while tracing, and so is one known number.
+
+    Raises:
+        TypeError: if it is traced, or no number.
+        ValueError: if it is not positive and finite.
+    """
+    if isinstance(given, Tracer):
+        raise TypeError(
+            f"{caller}: tolerance must be a number that is known while tracing, got a "
+            "traced value. Make it a static argument, jax.jit(..., static_argnames="
+            "'tolerance'), and loop over several in Python."
+        )
+    if not isinstance(given, int | float | np.generic | np.ndarray | jax.Array):
+        raise TypeError(f"{caller}: tolerance must be one number, got {given!r}.")
+    if np.ndim(given) or not 0 < float(given) < np.inf:
+        raise ValueError(f"{caller}: tolerance must be one positive number, got {given!r}.")
 
 
 def static(caller: str, leaf) -> None:

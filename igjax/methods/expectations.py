@@ -68,7 +68,8 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
         draws are verified (the adaptive rule) and NO_TOLERANCE if not (a fixed one).
 
     Raises:
-        TypeError: if attribute or sample is not callable, or the key is none.
+        TypeError: if attribute or sample is not callable, the key is none, or the
+            tolerance is traced.
         ValueError: if draws, tolerance or the shapes of the rows make no sense.
 
     Example:
@@ -92,8 +93,8 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
     """
     caller = "expected"
     _checks.function(caller, "attribute", attribute)
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"{caller}: tolerance must be positive, got {tolerance}.")
+    if tolerance is not None:
+        _checks.tolerance(caller, tolerance)
     options = (draws, tolerance, chunk_size)
     return compiled.function(caller, _over_baselines(caller, attribute, sample, *options))
 

@@ -214,6 +214,21 @@ def test_the_adaptive_rule_may_integrate_each_baseline():
     np.testing.assert_allclose(result.values, EXACT, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "error"),
+    [("0.1", TypeError), (0.0, ValueError), (np.nan, ValueError), (np.ones(2), ValueError)],
+)
+def test_a_tolerance_is_one_positive_number(tolerance, error):
+    with pytest.raises(error, match="expected: tolerance must be one"):
+        igjax.expected(exactly(quadratic), tolerance=tolerance)
+
+
+def test_a_traced_tolerance_is_refused_in_words():
+    explain = lambda t: igjax.expected(exactly(quadratic), tolerance=t)
+    with pytest.raises(TypeError, match=r"expected: tolerance must be .* static"):
+        jax.jit(explain)(0.1)
+
+
 def test_no_reverse_mode_through_a_tolerance():
     explain = igjax.expected(exactly(quadratic), tolerance=0.1)
     with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
