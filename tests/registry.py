@@ -5,6 +5,7 @@ shape and `over_rules` maps over them (rules are operands), and all inputs of a 
 through in one batch: one compilation for each method and model.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -18,6 +19,17 @@ import numpy as np
 import igjax
 from igjax.models import CNN, MLP, SequenceLSTM, SequenceTransformer
 from igjax.rules import Rule
+
+
+@contextlib.contextmanager
+def x64(enabled: bool):
+    """Switches float64 on or off; `jax.enable_x64` is not there before JAX 0.8."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", enabled)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

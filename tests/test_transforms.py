@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import igjax
+from tests.registry import x64
 
 RULE = igjax.rules.gauss_legendre(20)
 explain = igjax.integrated_gradients
@@ -390,7 +391,7 @@ def test_x64_may_be_switched_within_one_process():
     x = np.array([0.5, 1.0])
     want = np.expm1(x)
     for enabled in (True, False, True, False):
-        with jax.enable_x64(enabled):
+        with x64(enabled):
             result = attribute(x, 0.0)
             assert result.values.dtype == ("float64" if enabled else "float32")
             np.testing.assert_allclose(result.values, want, 1e-14 if enabled else 1e-6)

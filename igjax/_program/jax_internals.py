@@ -270,7 +270,8 @@ def varying(tree, like):
 def _as_varying(a, axes: tuple):
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(a, axes, to="varying")
-    return jax.lax.pvary(a, axes)  # its name in JAX 0.7
+    pvary = vars(jax.lax)["pvary"]  # its name in JAX 0.7
+    return pvary(a, axes)
 
 
 def _manual_axes(a) -> frozenset:

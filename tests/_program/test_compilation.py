@@ -23,16 +23,26 @@ RULE = igjax.rules.gauss_legendre(4)
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
+WATCHERS: list[list] = []
+
+
+def note(event, *_, **__):
+    if event == COMPILED:
+        for seen in WATCHERS:
+            seen.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(note)
+
+
 @contextmanager
 def compilations():
     """Collects one entry for each program that XLA compiles inside the block."""
-    seen = []
-    listener = lambda event, *_, **__: event == COMPILED and seen.append(event)
-    jax.monitoring.register_event_duration_secs_listener(listener)
+    WATCHERS.append([])
     try:
-        yield seen
+        yield WATCHERS[-1]
     finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
+        WATCHERS.pop()
 
 
 class Traces(io.StringIO):

@@ -26,6 +26,7 @@ from igjax.models import (
     sentiment,
     training,
 )
+from tests.registry import x64
 
 KEY = jax.random.key(0)
 LSTM_TEXT = LSTMClassifier(vocabulary_size=20, embedding=6, hidden=8)
@@ -233,7 +234,7 @@ def test_lstm_gradient_is_the_same_alone_and_under_vmap():
 @pytest.mark.parametrize("wanted", ["float32", "float64"])
 def test_logits_have_the_dtype_of_inputs_and_parameters(model, head, width, wanted):
     # Flax's own LayerNorm needs standard promotion to handle float64.
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    with x64(True), jax.numpy_dtype_promotion("standard"):
         cast = lambda leaf: leaf.astype(wanted)
         params = jax.tree.map(cast, text_params(model))
         rest = {"params": params["params"]["head"]}
