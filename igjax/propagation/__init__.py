@@ -1,0 +1,42 @@
+"""Propagation: DeepLIFT, LRP and guided gradients, of any function that JAX can trace.
+
+f is read equation by equation as a network of units, and evaluated with other derivatives
+at those that have rules. `jax.vjp` does the rest.
+"""
+
+from igjax.propagation._deeplift import deeplift as deeplift
+from igjax.propagation._guided import (
+    deconvnet_gradient as deconvnet_gradient,
+    guided_grad_cam as guided_grad_cam,
+    guided_gradient as guided_gradient,
+)
+from igjax.propagation._relevance import relevance as relevance
+from igjax.propagation.composites import (
+    CP as CP,
+    EPSILON as EPSILON,
+    EPSILON_PLUS as EPSILON_PLUS,
+    EPSILON_PLUS_FLAT as EPSILON_PLUS_FLAT,
+    LSTM_ALL as LSTM_ALL,
+    RESCALE as RESCALE,
+    epsilon_gamma_box as epsilon_gamma_box,
+    first as first,
+)
+from igjax.propagation.rules import (
+    Rule as Rule,
+    alpha_beta as alpha_beta,
+    box as box,
+    deconvolved as deconvolved,
+    epsilon as epsilon,
+    flat as flat,
+    gamma as gamma,
+    gradient as gradient,
+    guided as guided,
+    identity as identity,
+    integrated as integrated,
+    rescale as rescale,
+    signal_takes_all as signal_takes_all,
+    stop as stop,
+    uniform as uniform,
+    wsquare as wsquare,
+    zplus as zplus,
+)

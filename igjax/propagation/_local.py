@@ -1,0 +1,146 @@
+"""A unit as a function of its operands, and the arithmetic of layers on it.
+
+All rules for layers need one function more: `interval`, the bounds of the linear part of a
+layer over a box of inputs. Each step of a layer has a twin on pairs of bounds, so that a
+batch normalization or a view after a dense layer is part of it, and no model has to be
+rewritten before it is explained.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from igjax._tracing import bind
+from igjax.propagation._primitives import LAYERS, PRODUCTS
+from igjax.propagation._reading import Unit
+
+
+class Local(NamedTuple):
+    """A unit at hand: a function of its operands, its other values being given."""
+
+    unit: Unit
+    held: tuple[Any, ...]
+
+    def __call__(self, *values):
+        """The output."""
+        known = dict(zip(self.unit.held, self.held, strict=True))
+        known.update(zip(self.unit.operands, values, strict=True))
+        for step in self.unit.steps:
+            known.update(zip(step.outputs, step.run(known), strict=True))
+        return known[self.unit.outputs[0]]
+
+    def pull(self, values, ct) -> tuple:
+        """The derivative: ct pulled back to the operands."""
+        return jax.vjp(self, *values)[1](ct)
+
+    @property
+    def is_bilinear(self) -> bool:
+        """Whether it is one product."""
+        return self.unit.steps[-1].name in PRODUCTS
+
+    def arguments(self, values) -> list:
+        """What the last step takes, operands and constants, in its order."""
+        known = dict(zip(self.unit.held, self.held, strict=True))
+        known.update(zip(self.unit.operands, values, strict=True))
+        return [known[i] for i in self.unit.steps[-1].inputs]
+
+    def of_operands(self, parts) -> tuple:
+        """Cotangents of what the last step takes as cotangents of the operands."""
+        inputs, shapes = self.unit.steps[-1].inputs, self._shapes()
+        return tuple(
+            sum(
+                _narrow(part, shapes[i])
+                for i, part in zip(inputs, parts, strict=True)
+                if i == operand
+            )
+            for operand in self.unit.operands
+        )
+
+    def _shapes(self):
+        step = self.unit.steps[-1]
+        avals = [v.aval for v in step.eqn.invars]
+        return dict(zip(step.inputs, avals, strict=True))
+
+
+def narrowed(ct, like):
+    """Sums a cotangent over the axes along which a value was broadcast."""
+    return _narrow(ct, jax.typeof(like))
+
+
+def _narrow(ct, aval):
+    if ct.shape == aval.shape:
+        return ct.astype(aval.dtype)
+    spread = lambda v: jnp.broadcast_to(v, ct.shape).astype(ct.dtype)
+    return jax.linear_transpose(spread, jax.ShapeDtypeStruct(aval.shape, aval.dtype))(ct)[0]
+
+
+# -- layers: functions of one value, affine in it
+
+
+def interval(layer: Local, high, low):
+    """The bounds of the linear part of a layer over the box low <= x <= high.
+
+    Args:
+        layer: a `Local` of a layer.
+        high: the upper bound of its input.
+        low: the lower bound.
+
+    Returns:
+        The upper and the lower bound of its output, without its bias.
+    """
+    known = dict(zip(layer.unit.held, layer.held, strict=True))
+    (moving,) = layer.unit.operands
+    for step in layer.unit.steps:
+        other = next((known[i] for i in step.inputs if i != moving), None)
+
+        def on(value, weight=other, step=step, moving=moving):
+            given = [value if i == moving else weight for i in step.inputs]
+            return bind(step.eqn, given)[0]
+
+        high, low = _bounds(step, step.inputs[0] == moving, on, other, high, low)
+        (moving,) = step.outputs
+    return high, low
+
+
+def _bounds(step, first, on, other, high, low):
+    """The bounds after one step; where they meet factors below zero they change places."""
+    name = step.name
+    if name in LAYERS:
+        up, down = jnp.maximum(other, 0), jnp.minimum(other, 0)
+        return on(high, up) + on(low, down), on(high, down) + on(low, up)
+    if name in ("mul", "div"):
+        kept = other > 0
+        return on(jnp.where(kept, high, low)), on(jnp.where(kept, low, high))
+    if name == "neg" or (name == "sub" and not first):
+        return -low, -high
+    if name in ("add", "sub", "add_any"):
+        return high, low
+    return on(high), on(low)
+
+
+def signed(layer: Local, x):
+    """The positive and the negative contributions to a layer, its bias among them."""
+    bias = layer(jnp.zeros_like(x))
+    up, down = interval(layer, jnp.maximum(x, 0), jnp.minimum(x, 0))
+    return up + jnp.maximum(bias, 0), down + jnp.minimum(bias, 0)
+
+
+def weighted(layer: Local, x, power: int):
+    """The layer with its weights to an even power, and no bias: all positive."""
+    known = dict(zip(layer.unit.held, layer.held, strict=True))
+    (moving,) = layer.unit.operands
+    value = x
+    for step in layer.unit.steps:
+        if step.name not in ("add", "sub", "add_any", "neg"):
+            given = [
+                value if i == moving else _to_power(step, known[i], power)
+                for i in step.inputs
+            ]
+            value = bind(step.eqn, given)[0]
+        (moving,) = step.outputs
+    return value
+
+
+def _to_power(step, weight, power):
+    return weight**power if step.name in (*PRODUCTS, "div") else weight

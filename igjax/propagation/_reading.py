@@ -1,0 +1,410 @@
+"""A program read as a network: its steps gathered into units, each with its rule.
+
+Four things make a list of equations readable as layers and activations.
+
+* What depends on x, exactly. Constants have no share; and what only tells (comparisons,
+  what `stop_gradient` holds) depends on x, but no relevance goes through it: it is *still*.
+* An element-wise function of one value is one unit, however many equations it takes: the
+  nearest value of which all operands are functions is its root. So GELU, SiLU, ELU, mish,
+  `where(x > 0, ...)` are activations, those of `jax.nn` and those written by hand.
+* A dense layer or convolution, with the constants that are added and multiplied after it
+  and the views of its result, is one layer, as long as nothing else sees what is between.
+* Softmax and normalizations are compositions, known by their quotients.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from igjax.propagation import _jax, _primitives as primitives, _softmax
+from igjax.propagation._program import Place, Program, Step, is_real
+
+CONSTANT, STILL, LIVE = range(3)
+
+
+class Unit(NamedTuple):
+    """Steps that are taken together, and what is done where relevance meets them.
+
+    Attributes:
+        kind: "linear", "layer", "activation", "relu", "product", "gate", "quotient",
+            "normalization", "softmax", "maximum", "pool", "choice", "loop", "branch",
+            "unknown", or "still" and "constant", which no relevance meets.
+        steps: in order; the last one makes the outputs.
+        operands: numbers of the values that relevance flows to.
+        held: numbers of the other values that the steps take from outside.
+        outputs: numbers of the values made.
+        rule: a `Rule`, or None for the derivative as it is.
+        signal: which factor carries the signal, of a gate or a normalization.
+        first: whether a layer sees x itself, through views alone.
+        bodies: the readings of a loop's body, or of branches.
+    """
+
+    kind: str
+    steps: tuple[Step, ...]
+    operands: tuple[int, ...]
+    held: tuple[int, ...]
+    outputs: tuple[int, ...]
+    rule: Any = None
+    signal: int | None = None
+    first: bool = False
+    bodies: tuple["Reading", ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it was written: a layer where it begins, others where they end."""
+        return self.steps[0 if self.kind == "layer" else -1].place
+
+    @property
+    def primitives(self) -> tuple[str, ...]:
+        """The names of the primitives of the steps."""
+        return tuple(step.name for step in self.steps)
+
+
+class Reading(NamedTuple):
+    """A program as units, in order, and what of it depends on x."""
+
+    program: Program
+    units: tuple[Unit, ...]
+    levels: dict[int, int]  # CONSTANT, STILL or LIVE
+    shifts: frozenset[int]
+
+
+def read(program: Program, levels, choose: Callable, paired: bool) -> Reading:
+    """Reads a program.
+
+    Args:
+        program: what to read.
+        levels: what each input is: CONSTANT, STILL or LIVE.
+        choose: `choose(unit) -> rule`, None for the derivative.
+        paired: whether it is also evaluated at a baseline, where still values differ.
+
+    Returns:
+        The `Reading`, of the units that the outputs need.
+    """
+    reader = _Reader(program, levels, choose, paired)
+    reader.input_views = {i for i in program.inputs if reader.level[i] == LIVE}
+    return reader.reading()
+
+
+class _Reader:
+    """Goes through the steps once; each value gets the unit that would make it."""
+
+    def __init__(self, program, levels, choose, paired):
+        self.program, self.choose, self.paired = program, choose, paired
+        self.level = dict(zip(program.inputs, levels, strict=True))
+        self.level.update(dict.fromkeys(program.constants, CONSTANT))
+        self.parent: dict[int, int] = {}  # an element-wise function of what
+        self.origin: dict[int, Step] = {}
+        self.units: dict[int, Unit] = {}
+        self.input_views: set[int] = set()  # x itself, reshaped
+        self.stopped: set[int] = set()  # behind a stop_gradient
+        self.made_of: dict[int, str] = {}  # the curve whose scaled result a value is
+        self.softmax = _softmax.find(program, self._dependent())
+
+    def reading(self) -> Reading:
+        for step in self.program.steps:
+            unit = self._unit(step)
+            for number in step.outputs:
+                self.origin[number], self.units[number] = step, unit
+        return Reading(self.program, self._needed(), dict(self.level), self.softmax.shifts)
+
+    def _dependent(self) -> set[int]:
+        found = {i for i in self.program.inputs if self.level[i]}
+        for step in self.program.steps:
+            if not found.isdisjoint(step.inputs):
+                found.update(step.outputs)
+        return found
+
+    # -- what a step is
+
+    def _unit(self, step: Step) -> Unit:
+        levels = [self.level[i] for i in step.inputs]
+        if max(levels, default=CONSTANT) == CONSTANT:
+            return self._plain("constant", step, CONSTANT)
+        if step.name in primitives.LOOPS:
+            return self._loop(step, levels)
+        if step.name in primitives.BRANCHES:
+            return self._branch(step, levels)
+        root = self._root(step)
+        if root is not None:
+            self.parent[step.outputs[0]] = root
+        if step.name in primitives.STILL or not self._is_real(step):
+            self._note_stopped(step)
+            return self._plain("still", step, STILL)
+        if (
+            root is not None
+            and self.level[root] == LIVE
+            and not self._is_linear(step, root)
+        ):
+            return self._activation(step, root)
+        if max(levels) == STILL:
+            self._note_stopped(step)
+            return self._plain("still", step, STILL)
+        return self._moving(step)
+
+    def _is_real(self, step: Step) -> bool:
+        return any(is_real(self.program.shapes[o]) for o in step.outputs)
+
+    def _note_stopped(self, step: Step) -> None:
+        moving = [i for i in step.inputs if self.level[i] != CONSTANT]
+        if step.name == "stop_gradient" or all(i in self.stopped for i in moving):
+            self.stopped.update(step.outputs)
+
+    def _moving(self, step: Step) -> Unit:
+        """What is no function of one number."""
+        live = [i for i in step.inputs if self.level[i] == LIVE]
+        dependent = [i for i in step.inputs if self.level[i] != CONSTANT]
+        several = dependent if self.paired else live
+        name = step.name
+        if name in primitives.PRODUCTS and len(several) == 1:
+            return self._affine(step, live[0])
+        if name in primitives.QUOTIENTS and several == [step.inputs[0]]:
+            return self._affine(step, live[0])
+        if name in primitives.LINEAR:
+            return self._linear(step, live)
+        if name in primitives.PRODUCTS | primitives.QUOTIENTS:
+            return self._product(step, several)
+        if name in primitives.MAXIMA:
+            return self._made("maximum", step, several)
+        if name in primitives.POOLS:
+            return self._made("pool", step, several)
+        return self._made("unknown", step, live)
+
+    def _linear(self, step: Step, live) -> Unit:
+        places = primitives.LINEAR[step.name]
+        told = set(range(len(step.inputs))) - set(range(len(step.inputs))[places])
+        if any(self.level[step.inputs[i]] == LIVE for i in told):
+            return self._made("unknown", step, live)
+        if self.paired and any(self.level[step.inputs[i]] for i in told):
+            return self._made("choice", step, live)
+        if len(live) == 1:
+            return self._affine(step, live[0])
+        return self._plain("linear", step, LIVE)
+
+    def _affine(self, step: Step, operand: int) -> Unit:
+        """A scale, a shift or a view of one value; part of a layer, after one."""
+        out, before = step.outputs[0], self.units.get(operand)
+        if step.name in primitives.VIEWS and operand in self.input_views:
+            self.input_views.add(out)
+        if operand in self.made_of:
+            self.made_of[out] = self.made_of[operand]
+        if step.name in primitives.LAYERS:
+            return self._made("layer", step, [operand])
+        alone = self.program.is_read_once(operand)
+        if before is None or before.kind != "layer" or not alone or step.name not in _AFTER:
+            return self._plain("linear", step, LIVE)
+        held = (*before.held, *(i for i in step.inputs if i != operand))
+        return self._ruled(
+            before._replace(
+                steps=(*before.steps, step),
+                held=tuple(dict.fromkeys(held)),
+                outputs=step.outputs,
+            )
+        )
+
+    def _product(self, step: Step, several) -> Unit:
+        out = step.outputs[0]
+        if out in self.softmax.parts:
+            return self._made("softmax", step, several)
+        if step.name in primitives.QUOTIENTS:
+            signal = 0 if step.inputs[0] in several else None
+            kind = "normalization" if signal == 0 and len(set(several)) == 2 else "quotient"
+            return self._made(kind, step, several, signal)
+        curves = [self.made_of.get(i) for i in several]
+        for curve, kind in (("rsqrt", "normalization"), ("logistic", "gate")):
+            if len(curves) == 2 and curves.count(curve) == 1:
+                return self._made(kind, step, several, 1 - curves.index(curve))
+        return self._made("product", step, several)
+
+    # -- element-wise functions of one value
+
+    def _root(self, step: Step) -> int | None:
+        """The nearest value of which all operands are element-wise functions."""
+        if step.name not in primitives.ELEMENTWISE:
+            return None
+        shapes, out = self.program.shapes, step.outputs[0]
+        moving = [i for i in dict.fromkeys(step.inputs) if self.level[i] != CONSTANT]
+        if any(shapes[i].shape != shapes[out].shape for i in moving):
+            return None
+        first, *lines = map(self._line, moving)
+        common = [a for a in first if all(a in line for line in lines)]
+        if all(self.level[i] == STILL for i in moving) and self._is_real(step):
+            # A step function has a change but no slope: only two passes see it.
+            seen = self.paired and not all(i in self.stopped for i in moving)
+            common = [a for a in common if self.level[a] == LIVE and seen] or common
+        return next(iter(common), None)
+
+    def _line(self, number: int) -> list[int]:
+        line = [number]
+        while line[-1] in self.parent:
+            line.append(self.parent[line[-1]])
+        return line
+
+    def _is_linear(self, step: Step, root: int) -> bool:
+        """Whether the derivative is the multiplier: constants, or sums with the root."""
+        moving = [i for i in step.inputs if self.level[i] != CONSTANT]
+        if len(moving) == 1 and self.level[moving[0]] == LIVE:
+            if step.name in ("mul", *primitives.LINEAR):
+                return True
+            return step.name in primitives.QUOTIENTS and step.inputs[0] == moving[0]
+        live = all(self.level[i] == LIVE for i in moving)
+        return step.name in ("add", "add_any", "sub") and root in moving and live
+
+    def _activation(self, step: Step, root: int) -> Unit:
+        out = step.outputs[0]
+        if step.name in primitives.STEPS and not self.paired:
+            return self._plain("still", step, STILL)
+        relu = self._is_relu(step, root)
+        if not relu:
+            root = self._before_shifts(root)
+            self.parent[out] = root
+        steps = self._between(root, out, step)
+        inside = {o for s in steps for o in s.outputs}
+        held = [i for s in steps for i in s.inputs if i not in inside and i != root]
+        kind = "softmax" if out in self.softmax.parts else "relu" if relu else "activation"
+        self.made_of[out] = step.name
+        unit = Unit(kind, steps, (root,), tuple(dict.fromkeys(held)), step.outputs)
+        return self._ruled(unit)
+
+    def _before_shifts(self, root: int) -> int:
+        """Numbers that are added before a curve belong to it; arrays belong to layers."""
+        while True:
+            step, unit = self.origin.get(root), self.units.get(root)
+            if step is None or unit is None or unit.kind != "linear":
+                return root
+            numbers = [i for i in step.inputs if self.level[i] == CONSTANT]
+            written = all(i in self.program.literals for i in numbers)
+            if step.name not in _SHIFTS or len(step.inputs) != 1 + len(numbers):
+                return root
+            if not written or root not in self.parent:
+                return root
+            root = self.parent[root]
+
+    def _between(self, root: int, out: int, last: Step) -> tuple[Step, ...]:
+        """The steps from a root to an element-wise function of it, in order."""
+        found: dict[int, Step] = {}
+
+        def visit(number):
+            if number == root or self.level.get(number) == CONSTANT or number in found:
+                return
+            step = last if number == out else self.origin[number]
+            for operand in step.inputs:
+                visit(operand)
+            found[number] = step
+
+        visit(out)
+        return tuple(found.values())
+
+    def _is_relu(self, step: Step, root: int) -> bool:
+        """max(x, 0), where(x > 0, x, 0) or x * (x > 0)."""
+        zero = lambda i: self.program.literals.get(i) == 0
+        name, inputs = step.name, step.inputs
+        if name == "max":
+            clipped = root in inputs and any(map(zero, inputs))
+            return clipped and not self._is_under_a_root(step.outputs[0])
+        if name == "select_n" and len(inputs) == 3:
+            return (
+                zero(inputs[1]) and inputs[2] == root and self._is_positive(inputs[0], root)
+            )
+        others = [i for i in inputs if i != root]
+        return name == "mul" and len(others) == 1 and self._is_positive(others[0], root)
+
+    def _is_under_a_root(self, number: int) -> bool:
+        """Whether a value is clipped only for a root to be taken, as variances are."""
+        readers = self.program.readers.get(number, [])
+        under = lambda step: (
+            step.name in _ROOTS
+            or (
+                step.name in primitives.VIEWS | {"add"}
+                and self._is_under_a_root(step.outputs[0])
+            )
+        )
+        return bool(readers) and all(map(under, readers))
+
+    def _is_positive(self, number: int, root: int) -> bool:
+        step = self.origin.get(number)
+        while step is not None and step.name == "convert_element_type":
+            step = self.origin.get(step.inputs[0])
+        if step is None or step.name not in ("gt", "ge"):
+            return False
+        return step.inputs[0] == root and self.program.literals.get(step.inputs[1]) == 0
+
+    # -- control flow
+
+    def _loop(self, step: Step, levels) -> Unit:
+        loop = _jax.loop(step.eqn)
+        body = Program(loop.body, step.place)
+        first, last = loop.constants, loop.constants + loop.carries
+        while True:
+            reading = _Reader(body, levels, self.choose, self.paired).reading()
+            made = [reading.levels[o] for o in body.outputs]
+            carried = [max(a, b) for a, b in zip(levels[first:last], made, strict=False)]
+            grown = [*levels[:first], *carried, *levels[last:]]
+            if grown == levels:
+                break
+            levels = grown
+        results = [*carried, *made[loop.carries :]]
+        return self._opened("loop", step, results, (reading,))
+
+    def _branch(self, step: Step, levels) -> Unit:
+        bodies = [Program(b, step.place) for b in _jax.branches(step.eqn)]
+        given = (levels[1:], self.choose, self.paired)
+        readings = tuple(_Reader(body, *given).reading() for body in bodies)
+        results = [
+            max(r.levels[r.program.outputs[k]] for r in readings)
+            for k in range(len(step.outputs))
+        ]
+        if levels[0] != CONSTANT:
+            if self.paired:
+                return self._made("choice", step, list(step.inputs[1:]))
+            results = [max(level, STILL) for level in results]
+        return self._opened("branch", step, results, readings)
+
+    def _opened(self, kind, step, results, readings) -> Unit:
+        self.level.update(zip(step.outputs, results, strict=True))
+        operands = tuple(i for i in step.inputs if self.level[i] == LIVE)
+        return Unit(kind, (step,), operands, (), step.outputs, bodies=readings)
+
+    # -- how units are made
+
+    def _plain(self, kind: str, step: Step, level: int) -> Unit:
+        self.level.update(dict.fromkeys(step.outputs, level))
+        operands = tuple(i for i in step.inputs if self.level[i] == LIVE)
+        held = tuple(i for i in step.inputs if self.level[i] != LIVE)
+        return Unit(kind, (step,), operands, held, step.outputs)
+
+    def _made(self, kind: str, step: Step, operands, signal=None) -> Unit:
+        operands = tuple(dict.fromkeys(operands))
+        held = tuple(i for i in dict.fromkeys(step.inputs) if i not in operands)
+        first = kind == "layer" and operands[0] in self.input_views
+        return self._ruled(
+            Unit(kind, (step,), operands, held, step.outputs, None, signal, first)
+        )
+
+    def _ruled(self, unit: Unit) -> Unit:
+        """The unit with its rule; what is stopped is still."""
+        rule = self.choose(unit)
+        stopped = rule is not None and rule.stops
+        self.level.update(dict.fromkeys(unit.outputs, STILL if stopped else LIVE))
+        if stopped:  # no unit may look into what is stopped
+            self.stopped.update(unit.outputs)
+            for number in unit.outputs:
+                self.parent.pop(number, None)
+        return unit._replace(rule=rule)
+
+    def _needed(self) -> tuple[Unit, ...]:
+        """The units that outputs and effects need, in order."""
+        needed, kept = set(self.program.outputs), []
+        for step in reversed(self.program.steps):
+            if needed.isdisjoint(step.outputs) and not step.eqn.effects:
+                continue
+            unit = self.units[step.outputs[0]] if step.outputs else self._unit(step)
+            needed.update((*unit.operands, *unit.held))
+            if unit.bodies:
+                needed.update(step.inputs)
+            kept.append(unit)
+        return tuple(kept[::-1])
+
+
+_ROOTS = ("sqrt", "rsqrt")
+_SHIFTS = ("add", "sub", "mul", "div", "neg", "add_any")
+_AFTER = primitives.VIEWS | set(_SHIFTS)

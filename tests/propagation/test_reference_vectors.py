@@ -1,0 +1,173 @@
+"""Values that were derived by hand, in closed form, for each method and rule.
+
+Where the peers (Captum 0.9.0, SHAP 0.51.0) say otherwise, that is noted: what they say was
+run once, and in each of these cases it does not add up, or depends on how f is written.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import igjax
+from igjax import propagation
+from igjax.propagation import (
+    EPSILON,
+    alpha_beta,
+    box,
+    deeplift,
+    epsilon,
+    first,
+    flat,
+    gamma,
+    relevance,
+    wsquare,
+    zplus,
+)
+
+relu = jax.nn.relu
+
+
+def _gelu(z):
+    return jax.nn.gelu(z, approximate=False)
+
+
+def _overlapping(x):
+    return nn.max_pool(x[None, :, None], (2,), (1,)).sum()
+
+
+# f, x, baseline, values.
+DEEPLIFT = {
+    # torch.relu in Captum: (2, 1), the gradient.
+    "relu": (lambda x: relu(x[0] + x[1] - 2), [2, 1], 0, [2 / 3, 1 / 3]),
+    # Captum: RuntimeError, the module is used twice.
+    "relu of relu": (
+        lambda x: relu(relu(x[0] + x[1] - 2) - 0.5),
+        [2, 1],
+        0,
+        [1 / 3, 1 / 6],
+    ),
+    # Captum: (2.166631, -1.083315), the gradient.
+    "gelu": (lambda x: _gelu(x[0] - x[1]), [2, 1], 0, [1.682689, -0.841345]),
+    # Captum: (1.855341, -0.927671), the gradient.
+    "silu": (lambda x: jax.nn.silu(x[0] - x[1]), [2, 1], 0, [1.462117, -0.731059]),
+    # Captum: (3, 4), the gradient.
+    "product": (lambda x: x[0] * x[1], [2, 3], 1, [2, 3]),
+    "quotient": (lambda x: x[0] / x[1], [6, 3], [2, 1], [8 / 3, -8 / 3]),
+    # Captum: (3, 0), the gradient.
+    "maximum": (lambda x: jnp.maximum(x[0], x[1]), [3, 1], [0, 2], [1.5, -0.5]),
+    "minimum": (lambda x: -jnp.minimum(-x[0], -x[1]), [3, 1], [0, 2], [1.5, -0.5]),
+    "largest": (jnp.max, [3, 1, 0], [0, 2, 0], [1, 0, 0]),
+    # Captum: (-0.036879, 0.103451, 0), and something else in a batch.
+    "softmax": (lambda x: jax.nn.softmax(x)[0], [1, 2, 0], 0, [0.267861, -0.356466, 0]),
+    # Captum and SHAP: (0, 3, 0), which misses half.
+    "overlapping pools": (_overlapping, [0, 3, 0], 0, [0, 6, 0]),
+    # Rescale is not symmetric: this is min(x1, x2).
+    "minimum by relu": (lambda x: x[0] - relu(x[0] - x[1]), [3, 1], 0, [0, 1]),
+    "relu times": (
+        lambda x: relu(x[0] - x[1]) * x[2],
+        [3, 1, 2],
+        [0, 1, 1],
+        [3, 0, 1],
+    ),
+    "nested product": (lambda x: x[0] * (x[1] * x[2]), [2, 2, 2], 1, [2.5, 2.25, 2.25]),
+}
+
+
+@pytest.mark.parametrize("name", DEEPLIFT)
+def test_deeplift_by_hand(name):
+    f, x, baseline, values = DEEPLIFT[name]
+    x = jnp.asarray(x, float)
+    baseline = jnp.broadcast_to(jnp.asarray(baseline, float), x.shape)
+    result = deeplift(f)(x, baseline)
+    np.testing.assert_allclose(result.values, values, atol=6e-7)
+    assert abs(result.delta) < 1e-14
+    assert result.status == igjax.Status.NO_TOLERANCE
+
+
+def _layer(x):
+    return jnp.array([2.0, -1.0]) @ x + 1
+
+
+# The layer y = 2 x1 - x2 + 1 at (3, 1), where it is 6.
+LAYERS = {
+    "epsilon 0": ("layer", epsilon(0), [6, -1]),
+    "epsilon 1/2": ("layer", epsilon(0.5), [72 / 13, -12 / 13]),
+    "zplus": ("layer", zplus(0), [36 / 7, 0]),
+    "alpha 2, beta 1": ("layer", alpha_beta(2, 1, 0), [72 / 7, -6]),
+    "gamma 1/4": ("layer", gamma(0.25, 0), [6 * 7.5 / 7.75, -6 / 7.75]),
+    "w squared": (first, wsquare(0), [4.8, 1.2]),  # zennit counts the bias: (4, 1)
+    "flat": (first, flat(0), [3, 3]),
+    "box": (first, box(0, 4, 0), [4, 2]),
+    "box by features": (first, box((0, 0), (4, 4), 0), [4, 2]),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_rule_at_a_layer_by_hand(name):
+    selector, rule, values = LAYERS[name]
+    result = relevance(_layer, ((selector, rule),))(jnp.array([3.0, 1.0]))
+    np.testing.assert_allclose(result.values, values, rtol=1e-12)
+    np.testing.assert_allclose(result.delta, sum(values) - 6, atol=1e-12)
+
+
+def test_softmax_takes_its_derivative():
+    x = jnp.array([1.0, 2.0, 0.0])
+    result = relevance(lambda x: jax.nn.softmax(x)[0])(x)
+    of_one = np.asarray(result.values) / jax.nn.softmax(x)[0]
+    np.testing.assert_allclose(of_one, [0.755272, -1.330482, 0], atol=1e-6)
+
+
+def test_factors_share_relevance():
+    result = relevance(lambda x: x[:2] @ x[2:])(jnp.array([1.0, 2.0, 3.0, 4.0]))
+    np.testing.assert_allclose(result.values, [1.5, 4, 1.5, 4])
+
+
+def test_a_normalization_leaves_relevance_to_what_it_normalizes():
+    values = [0.308607, -0.308607, -0.925820]
+    forms = (
+        lambda x: ((x - x.mean()) / x.std())[0],
+        lambda x: ((x - x.mean()) * jax.lax.rsqrt(x.var()))[0],
+        lambda x: jax.nn.standardize(x, epsilon=0)[0],
+    )
+    for f in forms:
+        result = relevance(f)(jnp.array([1.0, 2.0, 6.0]))
+        np.testing.assert_allclose(result.values, values, atol=1e-6)
+
+
+A, V = jnp.array([[1.0, 2.0], [3.0, 1.0]]), jnp.array([1.0, -1.0])
+
+
+def test_a_skip_connection_is_a_sum():
+    # Captum: (8.142857, -6.142857) for a score of -2, because the sum is no module.
+    result = relevance(lambda x: V @ (x + relu(A @ x)))(jnp.array([2.0, 1.0]))
+    np.testing.assert_allclose(result.values, [-2, 0], atol=1e-5)
+
+
+def test_gelu_keeps_relevance():
+    # Captum: (-0.010200, -0.013029), because the function is no module.
+    result = relevance(lambda x: V @ _gelu(A @ x), EPSILON)(jnp.array([-0.2, -0.1]))
+    np.testing.assert_allclose(result.values, [0.076260, -0.044718], atol=1e-6)
+
+
+def test_guided_gradients_of_relus_however_written():
+    # Captum: (-2, 1), the gradient, of a functional ReLU.
+    forms = (
+        relu,
+        lambda z: jnp.maximum(z, 0),
+        lambda z: jnp.where(z > 0, z, 0),
+        lambda z: z * (z > 0),
+    )
+    for form in forms:
+        f = lambda x, form=form: V @ form(A @ x)
+        x = jnp.array([2.0, 1.0])
+        for method in (propagation.guided_gradient, propagation.deconvnet_gradient):
+            np.testing.assert_allclose(method(f)(x).values, [1, 2])
+
+
+def test_guided_and_deconvolved_differ_where_a_unit_is_off():
+    f = lambda x: jnp.array([1.0, 2.0]) @ relu(x)
+    x = jnp.array([-1.0, 1.0])
+    np.testing.assert_allclose(propagation.guided_gradient(f)(x).values, [0, 2])
+    np.testing.assert_allclose(propagation.deconvnet_gradient(f)(x).values, [1, 2])
