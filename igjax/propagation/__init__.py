@@ -10,7 +10,12 @@ from igjax.propagation._guided import (
     guided_grad_cam as guided_grad_cam,
     guided_gradient as guided_gradient,
 )
+from igjax.propagation._layers import (
+    layer_deeplift as layer_deeplift,
+    layer_relevance as layer_relevance,
+)
 from igjax.propagation._relevance import relevance as relevance
+from igjax.propagation._table import Entry as Entry, units as units
 from igjax.propagation.composites import (
     CP as CP,
     EPSILON as EPSILON,

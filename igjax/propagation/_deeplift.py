@@ -79,19 +79,18 @@ def _recipe(composite):
         _checks.real("deeplift", x)
         found = multipliers("deeplift", partial(f, operands), x, baseline, composite)
         values = products(found.slopes, x, baseline)
-        return _certified(values, x, found.score, found.baseline_score)
+        return certified_change(values, found)
 
     return recipe
 
 
-def _certified(values, x, score, start) -> Attribution:
-    """The result, NOT_VERIFIED where the values miss the change by more than rounding."""
+def certified_change(values, found, *, complete=True) -> Attribution:
+    """The result, NOT_VERIFIED where what must be complete misses the change."""
+    score, start = found.score, found.baseline_score
     delta = gap(values, widen(score) - widen(start))
     size = total(jax.tree.map(jnp.abs, values), 0) + widen(abs(score) + abs(start))
-    kinds = [a.dtype for a in jax.tree.leaves(x)] + [score.dtype]
-    unit = max(float(jnp.finfo(kind).eps) for kind in kinds)
-    complete = abs(delta) <= ROUNDING * unit * size
-    status = jnp.where(complete, Status.NO_TOLERANCE, Status.NOT_VERIFIED)
+    rounding = abs(delta) <= ROUNDING * found.unit * size
+    status = jnp.where(rounding | (not complete), Status.NO_TOLERANCE, Status.NOT_VERIFIED)
     status = jnp.where(jnp.isfinite(delta), status, Status.NON_FINITE)
     error = jax.tree.map(jnp.zeros_like, values)
     return certified(values, error, widen(delta), start, score, status, 1, 1, 0)

@@ -71,9 +71,8 @@ def _evaluate(caller, reading, unit: Unit, values: Values) -> None:
         return _scan(caller, reading, unit, values)
     if unit.kind == "branch":
         return _switch(caller, reading, unit, values)
-    if len(unit.steps[-1].outputs) != 1 or unit.rule is None or unit.rule.backward is None:
+    if unit.rule is None or unit.rule.backward is None:
         return _plain(reading, unit, values)
-    (out,) = unit.outputs
     local = Local(unit, tuple(values.value[i] for i in unit.held))
     operands = tuple(values.value[i] for i in unit.operands)
     if values.reference is None:
@@ -81,11 +80,16 @@ def _evaluate(caller, reading, unit: Unit, values: Values) -> None:
     else:
         references = tuple(values.reference[i] for i in unit.operands)
         there = Local(unit, tuple(values.reference[i] for i in unit.held))
-        values.reference[out] = there(*references)
+        values.reference.update(_named(unit, there(*references)))
     if unit.rule.absolute:
-        values.value[out] = _tapped(local, operands, values.tap[unit.operands[0]])
+        made = _tapped(local, operands, values.tap[unit.operands[0]])
     else:
-        values.value[out] = _ruled(local, operands, references)
+        made = _ruled(local, operands, references)
+    values.value.update(_named(unit, made))
+
+
+def _named(unit: Unit, made) -> dict:
+    return dict(zip(unit.outputs, (made,) if len(unit.outputs) == 1 else made, strict=True))
 
 
 def _ruled(local: Local, operands, references):
@@ -110,22 +114,22 @@ def _tapped(local: Local, operands, tap):
     def backward(residuals, ct):
         operands, held = residuals
         (relevance,) = unit.rule(Local(unit, held), operands, None, ct)
-        return relevance.astype(operands[0].dtype), None, None
+        return relevance.astype(operands[0].dtype), None, None  # nothing is left for x
 
     call = jax.custom_vjp(lambda tap, operands, held: Local(unit, held)(*operands))
     call.defvjp(lambda tap, *given: (Local(unit, given[1])(*given[0]), given), backward)
-    return call(tap, lax.stop_gradient(operands), local.held)
+    return call(tap, operands, local.held)
 
 
 def _plain(reading: Reading, unit: Unit, values: Values) -> None:
     """Evaluates steps as they stand; JAX takes the derivative where something moves."""
+    level = max((reading.levels[o] for o in unit.outputs), default=CONSTANT)
     for step in unit.steps:
         at_x = step.run(values.value)
-        if reading.levels[unit.outputs[0]] != LIVE:
+        if level != LIVE:
             at_x = list(map(_stopped, at_x))
         if values.reference is not None:
-            constant = reading.levels[unit.outputs[0]] == CONSTANT
-            there = at_x if constant else step.run(values.reference)
+            there = at_x if level == CONSTANT else step.run(values.reference)
             if not reading.shifts.isdisjoint(step.outputs):
                 at_x = there = [_stopped(jnp.maximum(at_x[0], there[0]))]
             values.reference.update(zip(step.outputs, there, strict=True))
@@ -136,7 +140,16 @@ def _plain(reading: Reading, unit: Unit, values: Values) -> None:
 
 
 def _stopped(value):
-    return lax.stop_gradient(value) if jnp.issubdtype(value.dtype, jnp.inexact) else value
+    return _still(value) if jnp.issubdtype(value.dtype, jnp.inexact) else value
+
+
+@jax.custom_vjp
+def _still(value):
+    """The value, which no relevance goes through; its own derivatives stay as they are."""
+    return value
+
+
+_still.defvjp(lambda value: (value, None), lambda _, ct: (jnp.zeros_like(ct),))
 
 
 # -- control flow
@@ -228,10 +241,15 @@ def _check(caller: str, unit: Unit, paired: bool) -> None:
         return
     name = unit.steps[-1].name
     why = "picks by a condition on x" if unit.kind == "choice" else "has no rule"
+    if name == "while":
+        raise ValueError(
+            f"{caller}: loops that x goes through must have a known length, got a while "
+            f"loop {_where(unit)}. Use jax.lax.scan, or fori_loop with numbers as bounds."
+        )
     general = "integrated()" if paired else "stop()"
     raise ValueError(
         f"{caller}: every step that x goes through must have a rule, but the primitive "
-        f"{name!r} {why}, {_where(unit)}. Give it one, rules=(({name!r}, "
+        f"{name!r} {why} {_where(unit)}. Give it one, rules=(({name!r}, "
         f"igjax.propagation.{general}),), or gradient() to take its derivative."
     )
 

@@ -22,13 +22,14 @@ class Local(NamedTuple):
     unit: Unit
     held: tuple[Any, ...]
 
-    def __call__(self, *values):
-        """The output."""
+    def __call__(self, *values) -> Any:
+        """The output, or a tuple of several."""
         known = dict(zip(self.unit.held, self.held, strict=True))
         known.update(zip(self.unit.operands, values, strict=True))
         for step in self.unit.steps:
             known.update(zip(step.outputs, step.run(known), strict=True))
-        return known[self.unit.outputs[0]]
+        outputs = tuple(known[o] for o in self.unit.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def pull(self, values, ct) -> tuple:
         """The derivative: ct pulled back to the operands."""

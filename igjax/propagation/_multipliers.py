@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from igjax._tree import total, widen
+from igjax.attribution import Attribution
+from igjax.gradients import of_one_gradient
 from igjax.propagation import composites
 from igjax.propagation._evaluation import Pair, evaluate
 from igjax.propagation._program import Program
@@ -19,6 +21,7 @@ class Multipliers(NamedTuple):
     baseline_score: jax.Array | None
     slopes: Any  # like x: relevance is x, or the change of x, times this
     relevance: Any  # like x: relevance that is no multiple of x, to be added
+    unit: float  # the coarsest rounding unit of what was computed
 
 
 def reading_of(caller: str, f, x, composite, paired: bool):
@@ -47,7 +50,17 @@ def multipliers(caller: str, f, x, baseline, composite) -> Multipliers:
     value, pull, reference = jax.vjp(score, leaves, zeros, has_aux=True)
     slopes, relevance = pull(jnp.ones_like(value))
     unflatten = structure.unflatten
-    return Multipliers(value, reference, unflatten(slopes), unflatten(relevance))
+    parts = unflatten(slopes), unflatten(relevance)
+    return Multipliers(value, reference, *parts, _rounding(reading))
+
+
+def _rounding(reading) -> float:
+    """The rounding unit of the least precise floating value that x moves."""
+    shapes = reading.program.shapes
+    kinds = {shapes[i].dtype for i, level in reading.levels.items() if level == LIVE}
+    units = [float(jnp.finfo(k).eps) for k in kinds if jnp.issubdtype(k, jnp.inexact)]
+    bodies = [_rounding(body) for unit in reading.units for body in unit.bodies]
+    return max(units + bodies, default=0.0)
 
 
 def products(slopes, ends, starts=None):
@@ -61,3 +74,9 @@ def products(slopes, ends, starts=None):
 def gap(values, change):
     """By how much values miss a change."""
     return total(values, 0) - change
+
+
+def of_no_tolerance(values, delta, score) -> Attribution:
+    """The result of a method that explains a score, and not the change of one."""
+    nothing = jnp.zeros_like(score)
+    return of_one_gradient(values, delta, score, nothing, jnp.isfinite(delta))

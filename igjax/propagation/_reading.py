@@ -15,6 +15,8 @@ Four things make a list of equations readable as layers and activations.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from igjax.propagation import _jax, _primitives as primitives, _softmax
 from igjax.propagation._program import Place, Program, Step, is_real
 
@@ -124,6 +126,9 @@ class _Reader:
             return self._loop(step, levels)
         if step.name in primitives.BRANCHES:
             return self._branch(step, levels)
+        if self._is_complex(step):
+            live = [i for i in step.inputs if self.level[i] == LIVE]
+            return self._made("unknown", step, live)
         root = self._root(step)
         if root is not None:
             self.parent[step.outputs[0]] = root
@@ -143,6 +148,10 @@ class _Reader:
 
     def _is_real(self, step: Step) -> bool:
         return any(is_real(self.program.shapes[o]) for o in step.outputs)
+
+    def _is_complex(self, step: Step) -> bool:
+        shapes = (self.program.shapes[i] for i in (*step.inputs, *step.outputs))
+        return any(jnp.issubdtype(shape.dtype, jnp.complexfloating) for shape in shapes)
 
     def _note_stopped(self, step: Step) -> None:
         moving = [i for i in step.inputs if self.level[i] != CONSTANT]
@@ -171,14 +180,19 @@ class _Reader:
 
     def _linear(self, step: Step, live) -> Unit:
         places = primitives.LINEAR[step.name]
-        told = set(range(len(step.inputs))) - set(range(len(step.inputs))[places])
-        if any(self.level[step.inputs[i]] == LIVE for i in told):
+        told = set(step.inputs) - set(step.inputs[places])
+        if any(self.level[i] == LIVE for i in told):
             return self._made("unknown", step, live)
-        if self.paired and any(self.level[step.inputs[i]] for i in told):
+        if self.paired and any(self.level[i] and not self._is_guard(i) for i in told):
             return self._made("choice", step, live)
         if len(live) == 1:
             return self._affine(step, live[0])
         return self._plain("linear", step, LIVE)
+
+    def _is_guard(self, number: int) -> bool:
+        """Whether a condition is x != x, which only NaN fulfils."""
+        step = self.origin.get(number)
+        return step is not None and step.name == "ne" and len(set(step.inputs)) == 1
 
     def _affine(self, step: Step, operand: int) -> Unit:
         """A scale, a shift or a view of one value; part of a layer, after one."""
@@ -384,7 +398,11 @@ class _Reader:
         """The unit with its rule; what is stopped is still."""
         rule = self.choose(unit)
         stopped = rule is not None and rule.stops
-        self.level.update(dict.fromkeys(unit.outputs, STILL if stopped else LIVE))
+        for number in unit.outputs:
+            told = stopped or not jnp.issubdtype(
+                self.program.shapes[number].dtype, jnp.inexact
+            )
+            self.level[number] = STILL if told else LIVE
         if stopped:  # no unit may look into what is stopped
             self.stopped.update(unit.outputs)
             for number in unit.outputs:
@@ -392,8 +410,11 @@ class _Reader:
         return unit._replace(rule=rule)
 
     def _needed(self) -> tuple[Unit, ...]:
-        """The units that outputs and effects need, in order."""
-        needed, kept = set(self.program.outputs), []
+        """The units that outputs and effects need, in order.
+
+        Those that no relevance meets, a maximum behind a `stop_gradient` say, are still.
+        """
+        needed, met, kept = set(self.program.outputs), set(self.program.outputs), []
         for step in reversed(self.program.steps):
             if needed.isdisjoint(step.outputs) and not step.eqn.effects:
                 continue
@@ -401,6 +422,10 @@ class _Reader:
             needed.update((*unit.operands, *unit.held))
             if unit.bodies:
                 needed.update(step.inputs)
+            if met.isdisjoint(o for o in unit.outputs if self.level[o] == LIVE):
+                unit = unit if unit.bodies else unit._replace(kind="still", rule=None)
+            else:
+                met.update(unit.operands)
             kept.append(unit)
         return tuple(kept[::-1])
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from igjax import _checks, _compiled, paths, rules as quadrature
 from igjax._tree import widen
 from igjax.attribution import Attribution
-from igjax.gradients import of_one_gradient
 from igjax.propagation import composites
-from igjax.propagation._multipliers import gap, multipliers, products
+from igjax.propagation._multipliers import gap, multipliers, of_no_tolerance, products
 
 
 def relevance(f, rules: composites.Composite = composites.EPSILON):
@@ -80,8 +79,6 @@ def _recipe(composite):
         found = multipliers("relevance", partial(f, operands), x, None, composite)
         values = products(found.slopes, x)
         values = jax.tree.map(jnp.add, values, widen(found.relevance))
-        delta = gap(values, widen(found.score))
-        nothing = jnp.zeros_like(found.score)
-        return of_one_gradient(values, delta, found.score, nothing, jnp.isfinite(delta))
+        return of_no_tolerance(values, gap(values, widen(found.score)), found.score)
 
     return recipe

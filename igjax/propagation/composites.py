@@ -47,9 +47,9 @@ __all__ = [
 
 Composite = tuple[tuple[str | Callable[[Unit], bool], Rule], ...]
 
-_KINDS = frozenset(primitives.KINDS)
+KINDS = frozenset(primitives.KINDS)
 _KNOWN = (
-    _KINDS
+    KINDS
     | frozenset(primitives.LINEAR)
     | primitives.PRODUCTS
     | primitives.QUOTIENTS
@@ -194,7 +194,7 @@ def check_matches(caller: str, composite: Composite, reading: Reading) -> None:
 def all_units(reading: Reading):
     """The units that relevance meets, those in loops and branches too, in order."""
     for unit in reading.units:
-        if unit.kind in _KINDS:
+        if unit.kind in KINDS:
             yield unit
         for body in unit.bodies:
             yield from all_units(body)
@@ -203,6 +203,6 @@ def all_units(reading: Reading):
 def _is(selector, unit: Unit) -> bool:
     if callable(selector):
         return bool(selector(unit))
-    if selector in _KINDS:
+    if selector in KINDS:
         return selector == unit.kind or (selector == "activation" and unit.kind == "relu")
     return selector in unit.primitives or fnmatch.fnmatchcase(unit.place.path, selector)

@@ -355,9 +355,11 @@ def identity() -> Rule:
 
     The rule of LRP for activations. For a ReLU it is the derivative. Where y is not 0 at
     0 (a sigmoid) the multiplier grows without bound near 0, though relevance does not.
+    It also serves layers that keep the shape: then each output hands its relevance to the
+    input in its place.
 
     Returns:
-        A `Rule` for activations.
+        A `Rule` for activations and layers.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -366,14 +368,20 @@ def identity() -> Rule:
         >>> igjax.propagation.relevance(f, rules)(jnp.ones(1)).values.round(2)
         Array([0.76], dtype=float32)
     """
-    return Rule("identity", ("activation", "relu", "quotient"), _identity)
+    return Rule("identity", ("activation", "relu", "quotient", "layer"), _identity)
 
 
 def _identity(unit, values, references, ct):
     del references
     (x,) = values
+    y = unit(*values)
+    if unit.unit.kind == "layer" and y.shape != x.shape:
+        raise ValueError(
+            f"identity: a layer must keep the shape of its input, got {x.shape} and "
+            f"{y.shape}. Give this layer another rule."
+        )
     small = jnp.abs(x) < jnp.finfo(x.dtype).tiny
-    ratio = narrowed(ct * unit(x), x) / jnp.where(small, 1, x)
+    ratio = narrowed(ct * y, x) / jnp.where(small, 1, x)
     return (jnp.where(small, unit.pull(values, ct)[0], ratio),)
 
 
