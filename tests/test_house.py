@@ -22,6 +22,7 @@ ORDER = [
     "baselines",
     "integration",
     "methods",
+    "propagation",
     "bridges",
     "running",
     "diagnostics",

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.core
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 _JITTED = ("jit", "pjit")
 _REMATERIALIZED = ("remat2", "checkpoint", "remat")
+_CALLS = ("closed_call", "core_call", "call")
+_DERIVED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 # Their jaxprs say how two numbers are combined; they are not run as they stand.
 _COMBINING = ("scatter", "reduce", "select_and")
 
@@ -125,6 +127,14 @@ def opened(eqn):
     return found[0] if len(found) == 1 else None
 
 
+def called(eqn):
+    """The body of any call, whatever is said of its derivative; None for all else."""
+    if eqn.primitive.name not in (*_JITTED, *_REMATERIALIZED, *_CALLS, *_DERIVED):
+        return None
+    (body,) = bodies(eqn)
+    return body
+
+
 def is_jitted(eqn) -> bool:
     """True for a call of a jitted function."""
     return eqn.primitive.name in _JITTED
@@ -174,6 +184,11 @@ def scan(eqn) -> Scan | None:
     return Scan(body, len(eqn.invars) - carries - len(stepped), carries, length)
 
 
+def is_reversed(eqn) -> bool:
+    """Whether a loop of known length begins at the end."""
+    return bool(_parameter(eqn, "reverse"))
+
+
 def _ndim(atom) -> int:
     return len(atom.aval.shape)
 
@@ -210,6 +225,32 @@ def rebuilt(eqn, inputs, run):
     carry, steps = inputs[loop.constants : first], inputs[first:]
     carry, stacked = jax.lax.scan(step, carry, steps, loop.length, reverse, unroll)
     return [*carry, *stacked]
+
+
+# Where equations come from, and when two are the same.
+
+
+def line(eqn) -> str:
+    """The user's line that an equation comes from, empty where it is not known."""
+    found = source_info_util.summarize(eqn.source_info)
+    return "" if found == "<unknown>" else found
+
+
+def scopes(eqn) -> str:
+    """The named scopes around an equation: the path of a Flax linen module."""
+    return str(eqn.source_info.name_stack)
+
+
+def fingerprint(eqn):
+    """What an equation does to its inputs, as a key; None where that cannot be told."""
+    if eqn.effects:
+        return None
+    key = (eqn.primitive, *sorted(eqn.params.items(), key=lambda item: item[0]))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 # Products.

@@ -6,10 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from igjax import _checks, _compiled, paths, rules as quadrature
+from igjax import _checks, paths, rules as quadrature
+from igjax._program import compiled
 from igjax._tree import total, widen
 from igjax.attribution import Attribution, Status
-from igjax.integrated import certified
+from igjax.integration.recipes import certified
 from igjax.propagation import composites
 from igjax.propagation._multipliers import gap, multipliers, products
 
@@ -66,7 +67,7 @@ def deeplift(f, rules: composites.Composite = ()):
     composites.check("deeplift", rules, paired=True)
     recipe = _recipe((*rules, *composites.RESCALE))
     one = quadrature.right(1)  # no path is walked, but every attribution has a rule
-    return _compiled.attribution(
+    return compiled.attribution(
         "deeplift", recipe, f, paths.straight, one, None, scalar=True
     )
 

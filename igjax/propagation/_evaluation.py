@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from igjax._tree import varying
-from igjax.propagation import _jax
+from igjax._program import jax_internals as internals
+from igjax._program.jax_internals import varying
 from igjax.propagation._local import Local
 from igjax.propagation._primitives import VIEWS
 from igjax.propagation._reading import CONSTANT, LIVE, Reading, Unit
@@ -188,7 +188,8 @@ def _put(unit: Unit, values: Values, results) -> None:
 
 def _scan(caller, reading, unit: Unit, values: Values) -> None:
     (step,), (body,) = unit.steps, unit.bodies
-    loop, paired = _jax.loop(step.eqn), values.reference is not None
+    loop, paired = internals.scan(step.eqn), values.reference is not None
+    assert loop is not None
     levels = [body.levels[i] for i in body.program.inputs]
     packed = [_packed(values, i, k) for i, k in zip(step.inputs, levels, strict=True)]
     first, last = loop.constants, loop.constants + loop.carries
@@ -207,7 +208,7 @@ def _scan(caller, reading, unit: Unit, values: Values) -> None:
 
     carry, rows = packed[first:last], packed[last:]
     carry = varying(carry, packed)
-    options = {"length": loop.length, "reverse": loop.reverse}
+    options = {"length": loop.length, "reverse": internals.is_reversed(step.eqn)}
     carry, made = lax.scan(round, carry, rows, **options)
     _put(unit, values, [*carry, *made])
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from igjax import _checks
 from igjax._tree import total, widen
 from igjax.attribution import Attribution
-from igjax.gradients import of_one_gradient
-from igjax.layers import grad_cam
+from igjax.methods.gradients import of_one_gradient
+from igjax.methods.layers import grad_cam
 from igjax.propagation import composites
 from igjax.propagation._multipliers import multipliers
 from igjax.propagation._relevance import at_x

@@ -11,8 +11,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from igjax import _checks, _compiled, _cut, paths, rules as quadrature
+from igjax import _checks, paths, rules as quadrature
+from igjax._program import compiled, tagged
 from igjax._tree import strong, widen
+from igjax.frameworks import linen
 from igjax.propagation import composites
 from igjax.propagation._deeplift import certified_change
 from igjax.propagation._multipliers import gap, multipliers, of_no_tolerance, products
@@ -59,12 +61,12 @@ def layer_deeplift(f, layer: str, rules: composites.Composite = ()):
     _named("layer_deeplift", layer)
     recipe = _changes(layer, (*rules, *composites.RESCALE))
     one = quadrature.right(1)
-    inner = _compiled.attribution(
+    inner = compiled.attribution(
         "layer_deeplift", recipe, f, paths.straight, one, None, scalar=True
     )
 
     def attribute(x, baseline, /, *args):
-        with _cut.tagging():
+        with linen.tagging():
             return inner(x, baseline, *args)
 
     return attribute
@@ -110,7 +112,7 @@ def layer_relevance(f, layer: str, rules: composites.Composite = composites.EPSI
     inner = at_x("layer_relevance", recipe, f)
 
     def attribute(x, baseline=None, /, *args):
-        with _cut.tagging():
+        with linen.tagging():
             return inner(x, baseline, *args)
 
     return attribute
@@ -155,7 +157,7 @@ def _arriving(layer: str, composite):
 
 
 def _value(caller: str, f, x, layer: str):
-    (value,) = _cut.values(caller, f, strong(x), [layer])
+    (value,) = tagged.values(caller, f, strong(x), [layer])
     _checks.real(caller, value, "the layer")
     return value
 
@@ -167,7 +169,7 @@ def _at_layer(caller, f, x, baseline, layer, like, composite):
     def nudged(point):
         x, zeros = point
         add = lambda value, zero: value + zero
-        return _cut.changed(caller, f, x, [layer], add, [zeros])
+        return tagged.changed(caller, f, x, [layer], add, [zeros])
 
     ends = None if baseline is None else (baseline, zeros)
     return multipliers(caller, nudged, (x, zeros), ends, composite)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from igjax._tracing import bind
+from igjax._program.jax_internals import bind
 from igjax.propagation._primitives import LAYERS, PRODUCTS
 from igjax.propagation._reading import Unit
 
@@ -48,32 +48,18 @@ class Local(NamedTuple):
 
     def of_operands(self, parts) -> tuple:
         """Cotangents of what the last step takes as cotangents of the operands."""
-        inputs, shapes = self.unit.steps[-1].inputs, self._shapes()
-        return tuple(
-            sum(
-                _narrow(part, shapes[i])
-                for i, part in zip(inputs, parts, strict=True)
-                if i == operand
-            )
-            for operand in self.unit.operands
-        )
-
-    def _shapes(self):
-        step = self.unit.steps[-1]
-        avals = [v.aval for v in step.eqn.invars]
-        return dict(zip(step.inputs, avals, strict=True))
+        step, sums = self.unit.steps[-1], dict.fromkeys(self.unit.operands, 0)
+        for number, variable, part in zip(step.inputs, step.eqn.invars, parts, strict=True):
+            if number in sums:
+                sums[number] = sums[number] + narrowed(part, variable.aval.shape)
+        return tuple(sums.values())
 
 
-def narrowed(ct, like):
-    """Sums a cotangent over the axes along which a value was broadcast."""
-    return _narrow(ct, jax.typeof(like))
-
-
-def _narrow(ct, aval):
-    if ct.shape == aval.shape:
-        return ct.astype(aval.dtype)
-    spread = lambda v: jnp.broadcast_to(v, ct.shape).astype(ct.dtype)
-    return jax.linear_transpose(spread, jax.ShapeDtypeStruct(aval.shape, aval.dtype))(ct)[0]
+def narrowed(ct, shape):
+    """Sums a cotangent over the axes along which a value of that shape was broadcast."""
+    ct = ct.sum(axis=tuple(range(ct.ndim - len(shape))))
+    axes = [i for i, size in enumerate(shape) if size == 1 != ct.shape[i]]
+    return ct.sum(axis=tuple(axes), keepdims=True) if axes else ct
 
 
 # -- layers: functions of one value, affine in it

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from igjax._tree import total, widen
 from igjax.attribution import Attribution
-from igjax.gradients import of_one_gradient
+from igjax.methods.gradients import of_one_gradient
 from igjax.propagation import composites
 from igjax.propagation._evaluation import Pair, evaluate
 from igjax.propagation._program import Program

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
-from igjax._tracing import bind
-from igjax.propagation import _jax
+from igjax._program import jax_internals as internals
+from igjax._program.jax_internals import bind
 
 
 class Place(NamedTuple):
@@ -71,19 +70,20 @@ class Program:
         numbers = dict(zip(closed.jaxpr.invars, inputs, strict=True))
         for variable, constant in zip(closed.jaxpr.constvars, closed.consts, strict=True):
             numbers[variable] = self._constant(variable.aval, constant, id(constant))
-        read = lambda v: self._literal(v) if isinstance(v, core.Literal) else numbers[v]
+        read = lambda v: self._literal(v) if internals.is_literal(v) else numbers[v]
         for eqn in closed.jaxpr.eqns:
             given = tuple(map(read, eqn.invars))
             here = _within(place, eqn)
-            if eqn.primitive.name in _jax.CALLS:
-                outputs = self._open(_jax.called(eqn), given, here, steps)
-            else:
+            body = internals.called(eqn)
+            if body is None:
                 outputs = self._step(eqn, given, here, steps)
+            else:
+                outputs = self._open(body, given, here, steps)
             numbers.update(zip(eqn.outvars, outputs, strict=True))
         return list(map(read, closed.jaxpr.outvars))
 
     def _step(self, eqn, inputs, place, steps) -> tuple[int, ...]:
-        key = _jax.fingerprint(eqn)
+        key = internals.fingerprint(eqn)
         key = None if key is None else (key, inputs)
         if key is None or key not in self._known:
             outputs = tuple(self._new(v.aval) for v in eqn.outvars)
@@ -115,8 +115,8 @@ def _keeps_numbers(eqn) -> bool:
 
 def _within(place: Place, eqn) -> Place:
     """The place of an equation inside a call: the call's line where it has none itself."""
-    inside = "/".join(filter(None, (place.path, _jax.path(eqn))))
-    return Place(_jax.line(eqn) or place.line, inside)
+    inside = "/".join(filter(None, (place.path, internals.scopes(eqn))))
+    return Place(internals.line(eqn) or place.line, inside)
 
 
 def _needed(steps: list[Step], outputs) -> list[Step]:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from igjax.propagation import _jax, _primitives as primitives, _softmax
+from igjax._program import jax_internals as internals
+from igjax.propagation import _primitives as primitives, _softmax
 from igjax.propagation._program import Place, Program, Step, is_real
 
 CONSTANT, STILL, LIVE = range(3)
@@ -345,7 +346,8 @@ class _Reader:
     # -- control flow
 
     def _loop(self, step: Step, levels) -> Unit:
-        loop = _jax.loop(step.eqn)
+        loop = internals.scan(step.eqn)
+        assert loop is not None
         body = Program(loop.body, step.place)
         first, last = loop.constants, loop.constants + loop.carries
         while True:
@@ -360,7 +362,7 @@ class _Reader:
         return self._opened("loop", step, results, (reading,))
 
     def _branch(self, step: Step, levels) -> Unit:
-        bodies = [Program(b, step.place) for b in _jax.branches(step.eqn)]
+        bodies = [Program(b, step.place) for b in internals.bodies(step.eqn)]
         given = (levels[1:], self.choose, self.paired)
         readings = tuple(_Reader(body, *given).reading() for body in bodies)
         results = [

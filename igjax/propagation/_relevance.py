@@ -6,7 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from igjax import _checks, _compiled, paths, rules as quadrature
+from igjax import _checks, paths, rules as quadrature
+from igjax._program import compiled
 from igjax._tree import widen
 from igjax.attribution import Attribution
 from igjax.propagation import composites
@@ -62,7 +63,7 @@ def relevance(f, rules: composites.Composite = composites.EPSILON):
 def at_x(caller: str, recipe, f):
     """An attribution that looks at x alone, with a baseline that may be left out."""
     one = quadrature.right(1)  # no path is walked, but every attribution has a rule
-    inner = _compiled.attribution(caller, recipe, f, paths.straight, one, None, scalar=True)
+    inner = compiled.attribution(caller, recipe, f, paths.straight, one, None, scalar=True)
 
     def attribute(x, baseline=None, /, *args) -> Attribution:
         return inner(x, x if baseline is None else baseline, *args)

@@ -381,7 +381,7 @@ def _identity(unit, values, references, ct):
             f"{y.shape}. Give this layer another rule."
         )
     small = jnp.abs(x) < jnp.finfo(x.dtype).tiny
-    ratio = narrowed(ct * y, x) / jnp.where(small, 1, x)
+    ratio = narrowed(ct * y, x.shape) / jnp.where(small, 1, x)
     return (jnp.where(small, unit.pull(values, ct)[0], ratio),)
 
 

@@ -203,7 +203,9 @@ def test_tanh():
 def test_pools_leave_all_to_the_winner():
     close(relevance(jnp.max)(jnp.array([1.0, 2, 5, 6])).values, [0, 0, 0, 6])
     f = lambda x: (2 * jnp.ones((2, 2)) @ x).max(0)[1]
-    close(relevance(f, only(SMALL))(jnp.array([[1.0, 2], [5, 6]])).values, [[0, 4], [0, 12]])
+    close(
+        relevance(f, only(SMALL))(jnp.array([[1.0, 2], [5, 6]])).values, [[0, 4], [0, 12]]
+    )
 
 
 def test_several_layers_with_biases():

@@ -61,7 +61,11 @@ CURVES = [
     *(lambda x: lax.lgamma(x + 3), lambda x: lax.digamma(x + 3), lambda x: (x + 3) ** 1.5),
     *(lambda x: lax.atan2(x, 2.0), lambda x: lax.rem(x, 0.7), lambda x: lax.erf_inv(x / 4)),
     *(lambda x: lax.asin(x / 4), lambda x: lax.acos(x / 4), lambda x: lax.atanh(x / 4)),
-    *(lambda x: lax.log1p(x + 2), lambda x: lax.acosh(x + 4), lambda x: jnp.where(x > 0, 1.0, 0.0)),
+    *(
+        lambda x: lax.log1p(x + 2),
+        lambda x: lax.acosh(x + 4),
+        lambda x: jnp.where(x > 0, 1.0, 0.0),
+    ),
     *(lambda x: x.astype(int).astype(float), lambda x: x * (x > 0)),
 ]
 TWO = [
@@ -75,7 +79,9 @@ def test_a_multiplier_times_the_change_is_the_change_of_the_output():
     def f(x):
         curves = jnp.stack([g(x[i]) for i, g in enumerate(CURVES)])
         pairs = x[len(CURVES) :].reshape(-1, 2)
-        return jnp.concatenate([curves, jnp.stack([g(*p) for g, p in zip(TWO, pairs, strict=True)])])
+        return jnp.concatenate(
+            [curves, jnp.stack([g(*p) for g, p in zip(TWO, pairs, strict=True)])]
+        )
 
     count = len(CURVES) + 2 * len(TWO)
     generator = np.random.default_rng(0)
@@ -92,7 +98,9 @@ def test_differences_that_rounding_hides_take_the_slope():
     # Beside the kink of a ReLU a secant is taken, however small the difference.
     f = lambda x: jnp.exp(x[0]) + jax.nn.relu(x[1] - 1)
     x = jnp.array([0.3 + 1e-15, 1 + 1e-9])
-    slopes = deeplift(f)(x, jnp.array([0.3, 1 - 1e-9])).values / jnp.array([x[0] - 0.3, 2e-9])
+    slopes = deeplift(f)(x, jnp.array([0.3, 1 - 1e-9])).values / jnp.array(
+        [x[0] - 0.3, 2e-9]
+    )
     np.testing.assert_allclose(slopes, [np.exp(0.3), 0.5], rtol=1e-6)
 
 
@@ -160,7 +168,9 @@ def test_a_stopped_part_is_seen_in_the_status():
     result = deeplift(f)(jnp.ones(2), 0.0)
     np.testing.assert_allclose(result.delta, -2 * np.tanh(1))
     assert result.status == igjax.Status.NOT_VERIFIED
-    stopped = deeplift(lambda x: jnp.tanh(x).sum(), (("activation", stop()),))(jnp.ones(2), 0.0)
+    stopped = deeplift(lambda x: jnp.tanh(x).sum(), (("activation", stop()),))(
+        jnp.ones(2), 0.0
+    )
     assert stopped.status == igjax.Status.NOT_VERIFIED
 
 
@@ -183,7 +193,9 @@ def test_composites_are_checked():
         deeplift(f, [("layer", epsilon())])  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="relevance: rules must be a tuple"):
         relevance(f, (epsilon(),))  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="relevance: the rule 'rescale' looks at a baseline"):
+    with pytest.raises(
+        ValueError, match="relevance: the rule 'rescale' looks at a baseline"
+    ):
         relevance(f, (("activation", rescale()),))
     with pytest.raises(ValueError, match="deeplift: the rule 'flat' is no multiplier"):
         deeplift(f, (("layer", flat()),))
@@ -200,4 +212,6 @@ def test_a_rule_of_ones_own():
     rules = (("activation", Rule("halved", ("activation",), halved)), *EPSILON)
     f = lambda x: jnp.tanh(x).sum()
     x = jnp.array([0.5, -1.0])
-    np.testing.assert_allclose(relevance(f, rules)(x).values, x * (1 - jnp.tanh(x) ** 2) / 2)
+    np.testing.assert_allclose(
+        relevance(f, rules)(x).values, x * (1 - jnp.tanh(x) ** 2) / 2
+    )

@@ -1,9 +1,12 @@
 """jit, vmap, grad, shard_map, export, half precision, rematerialization, branches."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 import igjax
@@ -28,14 +31,14 @@ BASELINE = np.array([0.2, -0.3, 0.5])
 
 def score(x, w):
     """A layer, a ReLU, a tag, a loop, a softmax, a gate and a normalization."""
-    hidden = jax.ad_checkpoint.checkpoint_name(jax.nn.relu(w @ x), "hidden")
+    hidden = checkpoint_name(jax.nn.relu(w @ x), "hidden")
     hidden = jax.lax.scan(lambda c, v: (jnp.tanh(c + v * hidden), None), hidden, x)[0]
     attention = jax.nn.softmax(hidden) @ hidden
     normed = (hidden - hidden.mean()) * jax.lax.rsqrt(hidden.var() + 0.1)
     return attention * jax.nn.sigmoid(x[0]) + normed[0]
 
 
-METHODS = {
+METHODS: dict[str, Any] = {
     "deeplift": deeplift(score),
     "relevance": relevance(score),
     "relevance by CP": relevance(score, CP),
@@ -70,7 +73,9 @@ def test_gradients_of_attributions_are_those_of_finite_differences(name):
     slope_x, slope_w = jax.grad(loss, (0, 1))(x, W)
     in_x = (loss(x + step * dx, W) - loss(x - step * dx, W)) / (2 * step)
     in_w = (loss(x, W + step * dw) - loss(x, W - step * dw)) / (2 * step)
-    np.testing.assert_allclose([slope_x @ dx, (slope_w * dw).sum()], [in_x, in_w], rtol=1e-5)
+    np.testing.assert_allclose(
+        [slope_x @ dx, (slope_w * dw).sum()], [in_x, in_w], rtol=1e-5
+    )
 
 
 def test_a_penalty_on_relevance_has_a_gradient():
@@ -95,7 +100,7 @@ def test_it_is_exported_and_read_again():
     method = METHODS["deeplift"]
     call = jax.jit(lambda x, w: method(x, BASELINE, w))
     file = jax.export.export(call)(ROWS[0], W).serialize()
-    again = jax.export.deserialize(bytearray(file)).call(ROWS[0], W)
+    again: Any = jax.export.deserialize(bytearray(file)).call(ROWS[0], W)
     np.testing.assert_allclose(again.values, method(ROWS[0], BASELINE, W).values)
 
 
@@ -147,7 +152,9 @@ def test_calls_are_opened():
 
 
 def test_branches():
-    f = lambda x, flag: jax.lax.cond(flag, jnp.prod, lambda x: jnp.tanh(x).sum(), x)
+    f = lambda x, flag: jax.lax.cond(
+        flag, lambda x: x[0] * x[1], lambda x: jnp.tanh(x).sum(), x
+    )
     for flag in (True, False):
         result = deeplift(f)(ROWS[0][:2], BASELINE[:2], jnp.array(flag))
         assert abs(result.delta) < 1e-14
