@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from igjax import rules as quadrature
@@ -309,7 +310,7 @@ def box(low, high, eps: float = 1e-6) -> Rule:
       {\sum_k (w_{kj} x_k - w_{kj}^+ l_k - w_{kj}^- h_k)} R_j$$
 
     Args:
-        low: the least value of an input: a number, or a tuple along its last axes.
+        low: the least value of an input: a number, or numbers along its last axes.
         high: the largest.
         eps: not negative: keeps the denominator from zero.
 
@@ -329,8 +330,14 @@ def box(low, high, eps: float = 1e-6) -> Rule:
     References:
         Montavon et al., Pattern Recognition 2017.
     """
-    parameters = (low, high, _positive("box", "eps", eps))
+    parameters = (_nested(low), _nested(high), _positive("box", "eps", eps))
     return Rule("box", ("layer",), _box, parameters, absolute=True)
+
+
+def _nested(bound):
+    """Numbers as tuples: a rule is a key."""
+    as_tuple = lambda a: tuple(map(as_tuple, a)) if isinstance(a, list) else a
+    return as_tuple(np.asarray(bound).tolist())
 
 
 def _box(unit, values, references, ct, low, high, eps):

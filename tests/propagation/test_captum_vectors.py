@@ -26,6 +26,7 @@ from igjax.propagation import (
     relevance,
 )
 
+pytestmark = pytest.mark.slow  # two dozen small programs
 relu = jax.nn.relu
 
 

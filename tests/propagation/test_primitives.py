@@ -126,7 +126,13 @@ def test_what_has_no_rule_is_an_error_that_names_line_and_remedy(name):
         deeplift(f)(x, 0.0)
     assert "test_primitives.py" in str(caught.value)
     assert f"rules=(('{name}', igjax.propagation.integrated()),)" in str(caught.value)
-    # The remedies of the message work; only the first of them is complete where f jumps.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_remedies_of_the_message_work(name):
+    f, _ = REFUSED[name]
+    x = jnp.array([0.5, 2.0, -1.0])
     many = integrated(igjax.rules.midpoint(32))
     assert jnp.isfinite(deeplift(f, ((name, many),))(x, 0.0).delta)
     by_slope = deeplift(f, ((name, gradient()),))(x, 0.0).values

@@ -36,6 +36,7 @@ ACTIVATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_how_a_function_of_one_number_is_written_does_not_matter(name):
     x, baseline = jnp.array([0.3, -1.2, 2.0]), jnp.array([-0.5, 0.4, 0.1])

@@ -100,7 +100,7 @@ LAYERS = {
     "w squared": (first, wsquare(0), [4.8, 1.2]),  # zennit counts the bias: (4, 1)
     "flat": (first, flat(0), [3, 3]),
     "box": (first, box(0, 4, 0), [4, 2]),
-    "box by features": (first, box((0, 0), (4, 4), 0), [4, 2]),
+    "box by features": (first, box(np.zeros(2), (4, 4), 0), [4, 2]),
 }
 
 

@@ -53,7 +53,12 @@ METHODS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+# Each takes two compilations of a program with everything in it.
+FAST = "deeplift"
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != FAST]
+
+
+@pytest.mark.parametrize("name", [FAST, *SLOW])
 def test_a_batch_is_its_rows(name):
     method = METHODS[name]
     batch = jax.jit(jax.vmap(method, in_axes=(0, None, None)))(ROWS, BASELINE, W)
@@ -78,6 +83,7 @@ def test_gradients_of_attributions_are_those_of_finite_differences(name):
     )
 
 
+@pytest.mark.slow
 def test_a_penalty_on_relevance_has_a_gradient():
     method = METHODS["relevance by alpha-beta and a box"]
     loss = jax.jit(lambda x: (method(x, BASELINE, W).values ** 2).sum())
@@ -86,6 +92,7 @@ def test_a_penalty_on_relevance_has_a_gradient():
     np.testing.assert_allclose(jax.grad(loss)(x) @ along, by_difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_works_inside_shard_map():
     mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = PartitionSpec("rows")
