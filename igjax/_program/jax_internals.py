@@ -236,6 +236,12 @@ def line(eqn) -> str:
     return "" if found == "<unknown>" else found
 
 
+def is_of_jax(closed) -> bool:
+    """Whether JAX wrote what a call runs: its lines are of whoever called it first."""
+    source = getattr(closed.jaxpr.debug_info, "func_src_info", None)
+    return any(str(root) in str(source) for root in jax.__path__)
+
+
 def scopes(eqn) -> str:
     """The named scopes around an equation: the path of a Flax linen module."""
     return str(eqn.source_info.name_stack)

@@ -73,7 +73,7 @@ class Program:
         read = lambda v: self._literal(v) if internals.is_literal(v) else numbers[v]
         for eqn in closed.jaxpr.eqns:
             given = tuple(map(read, eqn.invars))
-            here = _within(place, eqn)
+            here = _within(place, eqn, internals.is_of_jax(closed))
             body = internals.called(eqn)
             if body is None:
                 outputs = self._step(eqn, given, here, steps)
@@ -113,10 +113,11 @@ def _keeps_numbers(eqn) -> bool:
     return eqn.primitive.name in ("broadcast_in_dim", "convert_element_type")
 
 
-def _within(place: Place, eqn) -> Place:
-    """The place of an equation inside a call: the call's line where it has none itself."""
+def _within(place: Place, eqn, of_jax: bool) -> Place:
+    """The place of an equation inside a call: the call's line where JAX wrote the body."""
     inside = "/".join(filter(None, (place.path, internals.scopes(eqn))))
-    return Place(internals.line(eqn) or place.line, inside)
+    line = internals.line(eqn)
+    return Place(place.line if of_jax or not line else line, inside)
 
 
 def _needed(steps: list[Step], outputs) -> list[Step]:
