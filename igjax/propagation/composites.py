@@ -39,7 +39,6 @@ __all__ = [
     "EPSILON",
     "EPSILON_PLUS",
     "EPSILON_PLUS_FLAT",
-    "LSTM_ALL",
     "RESCALE",
     "epsilon_gamma_box",
     "first",
@@ -79,8 +78,8 @@ def first(unit: Unit) -> bool:
 # Every unit accounts for its whole change between the baseline and x: DeepLIFT.
 RESCALE: Composite = tuple((kind, rescale()) for kind in rescale().serves)
 
-# LRP. Softmax takes its derivative, which is AttnLRP's rule; products of two signals are
-# shared; gates and normalizations leave all to the signal.
+# LRP. Softmax takes its derivative and products of two signals are shared, as in AttnLRP;
+# gates leave all to the signal ("LRP-all" of LSTMs), and so do normalizations.
 EPSILON: Composite = (
     ("layer", epsilon(1e-6)),
     ("activation", identity()),
@@ -99,9 +98,6 @@ EPSILON_PLUS_FLAT: Composite = ((first, flat()), *EPSILON_PLUS)
 
 # For transformers: the weights of an attention are given; what it attends to gets it all.
 CP: Composite = (("softmax", stop()), *EPSILON)
-
-# For LSTMs and other gated networks: gates take nothing.
-LSTM_ALL: Composite = EPSILON
 
 
 def epsilon_gamma_box(low, high) -> Composite:
