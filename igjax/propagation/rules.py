@@ -537,10 +537,11 @@ def rescale() -> Rule:
     $$m = \frac{g(x) - g(r)}{x - r}$$
 
     and its like where there are two operands: the Jacobian at the midpoint for products,
-    which is exact for what is bilinear; a / b as a * (1 / b); max(a, b) as
-    b + relu(a - b); and the rise of a maximum over many goes to what is largest at x, the
-    rest of the change to what was largest at the baseline. Each accounts for the whole
-    change of its unit, so that the values of `deeplift` add up.
+    which is exact for what is bilinear; a / b as a * (1 / b), and in a softmax as
+    exp(log a - log b); max(a, b) as b + relu(a - b); and the rise of a maximum over many
+    goes to what is largest at x, the rest of the change to what was largest at the
+    baseline. Each accounts for the whole change of its unit, so that the values of
+    `deeplift` add up.
 
     Returns:
         A `Rule` for units with a baseline.
@@ -565,7 +566,8 @@ def _rescale(unit, values, references, ct):
     if unit.unit.kind in ("activation", "relu") or len(unit.unit.steps) > 1:
         return _secant(unit, values, references, ct)
     if name in QUOTIENTS:
-        return _reciprocal(unit, values, references, ct)
+        rule = _logarithmic if unit.unit.kind == "softmax" else _reciprocal
+        return rule(unit, values, references, ct)
     if name in MAXIMA:
         return _larger(unit, values, references, ct)
     if unit.is_bilinear:
@@ -598,6 +600,30 @@ def _reciprocal(unit, values, references, ct):
     (a, b), (ra, rb) = unit.arguments(values), unit.arguments(references)
     parts = ct * (1 / b + 1 / rb) / 2, -ct * (a + ra) / 2 / (b * rb)
     return unit.of_operands(parts)
+
+
+def _logarithmic(unit, values, references, ct):
+    """Takes a / b, of positive numbers, as exp(log a - log b).
+
+    As a * (1 / b) a softmax would have multipliers as large as the ratio of its sums at the
+    two ends, and so values without bound where all logits move alike; so it has none
+    beyond those of softmax itself.
+    """
+    (a, b), (ra, rb) = unit.arguments(values), unit.arguments(references)
+    positive = (a > 0) & (ra > 0) & (b > 0) & (rb > 0)
+    one = lambda v: jnp.where(positive, v, 1)
+    p, q = one(a) / one(b), one(ra) / one(rb)
+    mean = ct * _slope_between(jnp.exp, jnp.log(p), jnp.log(q))
+    to_a = mean * _slope_between(jnp.log, one(a), one(ra))
+    to_b = -mean * _slope_between(jnp.log, one(b), one(rb))
+    # A weight that is zero at one end owes its change to itself alone.
+    d = jnp.where(a == ra, 1, a - ra)
+    alone = jnp.where(a == ra, ct / b, ct * (a / b - ra / rb) / d)
+    zero = (a == 0) | (ra == 0)
+    others = ct * (1 / b + 1 / rb) / 2, -ct * (a + ra) / 2 / (b * rb)
+    to_a = jnp.where(positive, to_a, jnp.where(zero, alone, others[0]))
+    to_b = jnp.where(positive, to_b, jnp.where(zero & (a != ra), 0, others[1]))
+    return unit.of_operands((to_a, to_b))
 
 
 def _larger(unit, values, references, ct):

@@ -37,6 +37,17 @@ def _overlapping(x):
     return nn.max_pool(x[None, :, None], (2,), (1,)).sum()
 
 
+def _softmax_by_hand():
+    """Values of the first output at (1, 2, 0), from 0."""
+    sums, start = 1 + np.e + np.e**2, 3
+    p, q = np.e / sums, 1 / 3
+    mean = (p - q) / np.log(p / q)
+    of_sum = np.log(sums / start) / (sums - start)
+    return mean * (1 - of_sum * (np.e - 1)), -mean * of_sum * (np.e**2 - 1)
+
+
+_SOFTMAX = _softmax_by_hand()
+
 # f, x, baseline, values.
 DEEPLIFT = {
     # torch.relu in Captum: (2, 1), the gradient.
@@ -59,8 +70,10 @@ DEEPLIFT = {
     "maximum": (lambda x: jnp.maximum(x[0], x[1]), [3, 1], [0, 2], [1.5, -0.5]),
     "minimum": (lambda x: -jnp.minimum(-x[0], -x[1]), [3, 1], [0, 2], [1.5, -0.5]),
     "largest": (jnp.max, [3, 1, 0], [0, 2, 0], [1, 0, 0]),
-    # Captum: (-0.036879, 0.103451, 0), and something else in a batch.
-    "softmax": (lambda x: jax.nn.softmax(x)[0], [1, 2, 0], 0, [0.267861, -0.356466, 0]),
+    # By logarithmic means: L = m (1 - n_1, -2 n_2), with m of the outputs and n of the
+    # sums. Captum: (-0.036879, 0.103451, 0), and something else in a batch. As a * (1 / b)
+    # it would be (0.267861, -0.356466, 0), and without bound where logits move alike.
+    "softmax": (lambda x: jax.nn.softmax(x)[0], [1, 2, 0], 0, [*_SOFTMAX, 0]),
     # Captum and SHAP: (0, 3, 0), which misses half.
     "overlapping pools": (_overlapping, [0, 3, 0], 0, [0, 6, 0]),
     # Rescale is not symmetric: this is min(x1, x2).
@@ -73,6 +86,27 @@ DEEPLIFT = {
     ),
     "nested product": (lambda x: x[0] * (x[1] * x[2]), [2, 2, 2], 1, [2.5, 2.25, 2.25]),
 }
+
+
+def test_a_softmax_does_not_explode_where_all_logits_move_alike():
+    baseline = jnp.array([0.3, -0.2, 0.1])
+    for move in (0.0, 5.0, 30.0):
+        x = baseline + move + jnp.array([0.5, -0.4, 0.1])
+        result = deeplift(lambda x: jax.nn.softmax(x)[0])(x, baseline)
+        # Softmax has slopes of at most 1/4.
+        assert np.abs(result.values / (x - baseline)).max() < 0.3
+        assert abs(result.delta) < 1e-13
+
+
+def test_masked_and_vanishing_weights():
+    mask = jnp.array([True, False, True])
+    f = lambda x: jax.nn.softmax(x, where=mask)[0]
+    result = deeplift(f)(jnp.array([1.0, 2.0, 0.5]), jnp.array([0.5, 1.0, 2.0]))
+    assert result.values[1] == 0
+    assert abs(result.delta) < 1e-14
+    low = lambda x: jax.nn.softmax(x)[0]
+    vanishing = deeplift(low)(jnp.array([0.0, 0.0]), jnp.array([-2e3, 0.0]))
+    assert abs(vanishing.delta) < 1e-14
 
 
 @pytest.mark.parametrize("name", DEEPLIFT)
