@@ -6,6 +6,7 @@ from igjax import (
     baselines as baselines,
     diagnostics as diagnostics,
     paths as paths,
+    perturbation as perturbation,
     rules as rules,
 )
 from igjax.attribution import Attribution as Attribution, Status as Status
