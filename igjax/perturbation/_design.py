@@ -38,8 +38,8 @@ def binomial_law(n: int, s: int) -> float:
 def plan(n: int, pairs: int, law) -> np.ndarray:
     """How many pairs each size 1, ..., n // 2 gets; all there are, if pairs suffice."""
     sizes = np.arange(1, n // 2 + 1)
-    there = np.array([float(pairs_of_size(n, s)) for s in sizes])
-    share = np.array([law(n, s) for s in sizes])
+    there = np.array([float(pairs_of_size(n, int(s))) for s in sizes])
+    share = np.array([law(n, int(s)) for s in sizes])
     counts = np.zeros(len(sizes))
     while (left := min(pairs, there.sum()) - counts.sum()) > 0.5:
         open_ = counts < there
@@ -50,6 +50,42 @@ def plan(n: int, pairs: int, law) -> np.ndarray:
             filled[order] += open_[order]
         counts = filled
     return counts.astype(int)
+
+
+def unbiased(n: int, *, shapley: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What the mean of g over a size adds to the values, whatever f is.
+
+    Returns:
+        Two arrays (n + 1,), by the size of the first of a pair, 0 but for sizes up to half
+        of n: the factor of a member, and that of the others, with the other sign.
+    """
+    inside, outside = np.zeros(n + 1), np.zeros(n + 1)
+    for s in range(1, n // 2 + 1):
+        if shapley:
+            twice = 1 if 2 * s == n else 2
+            inside[s], outside[s] = twice / s, twice / (n - s)
+        else:
+            inside[s] = outside[s] = 4 * pairs_of_size(n, s) / 2**n
+    return inside, outside
+
+
+def staged(n: int, looks, law) -> tuple[np.ndarray, np.ndarray]:
+    """A plan and an order of its pairs, the first of which are nearly plans of their own.
+
+    Args:
+        n: the number of features.
+        looks: rising numbers of pairs.
+        law: as in `plan`.
+
+    Returns:
+        The counts of the last plan, and the order: pairs of earlier looks come first.
+    """
+    counts = np.stack([plan(n, pairs, law) for pairs in looks])
+    counts = np.minimum.accumulate(counts[::-1])[::-1]
+    size = np.repeat(np.arange(counts.shape[1]), counts[-1])
+    place = np.concatenate([np.arange(count) for count in counts[-1]])
+    look = (place >= counts[:, size]).sum(0)
+    return counts[-1], np.argsort(look, kind="stable")
 
 
 def masks(key, n: int, counts):

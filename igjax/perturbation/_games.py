@@ -18,7 +18,7 @@ import numpy as np
 
 from igjax import _checks, _compiled, paths
 from igjax._blocks import chunk
-from igjax._tree import flattener, parameter_dtype, total, widen
+from igjax._tree import flattener, parameter_dtype, widen
 from igjax.attribution import Attribution
 from igjax.integrated import without_tolerance
 

@@ -53,7 +53,7 @@ def fit(z, g, end, counts) -> tuple[Any, Any]:
 def _by_row(n: int, counts):
     """Of each pair its weight, and the share of its size that was not drawn."""
     sizes = np.arange(1, len(counts) + 1)
-    there = np.array([float(_design.pairs_of_size(n, s)) for s in sizes])
+    there = np.array([float(_design.pairs_of_size(n, int(s))) for s in sizes])
     # The kernel of Shapley values, whose weights add up by sizes to 1 / (s (n - s)).
     law = np.where(2 * sizes == n, 0.5, 1.0) / (sizes * (n - sizes))
     weights = law / law.sum() / np.maximum(counts, 1)

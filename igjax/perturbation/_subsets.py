@@ -43,7 +43,7 @@ def values(table, law):
 
 
 def pairs(table, law):
-    """The mean gain that each two features have of each other, (n, n), 0 on the diagonal."""
+    """What each two features gain by being together, (n, n), 0 on the diagonal."""
     n = table.ndim
     weights = _by_size(n - 2, law)
     found = jnp.zeros((n, n), table.dtype)

@@ -7,6 +7,7 @@ of scores, which only a model that costs little is asked for, by least squares
 (`_least_squares`), because then the solution would cost more than the scores.
 """
 
+import dataclasses
 import functools
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -19,14 +20,15 @@ from igjax import _checks
 from igjax._draws import CONFIDENCE
 from igjax._tree import varying
 from igjax.attribution import Attribution, Status
-from igjax.integrated import certified
 from igjax.perturbation import _design, _gaussian, _least_squares, _subsets
 from igjax.perturbation._games import Game, ends, played, random_attribution, result
 
 __all__ = ["banzhaf_values", "shapley_values"]
 
 MOST_PAIRS = 1024  # of a Gaussian process; its solutions cost the third power
-FIRST_PAIRS = 32  # of the first look, with a tolerance
+STEP = 16  # pairs scored together, with a tolerance
+FIRST_LOOK = 32  # pairs before it, at the least
+DOUBT = 2  # deviations by which two estimates may differ
 QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -217,3 +219,73 @@ def _by_least_squares(game: Game, key, pairs: int) -> Attribution:
     half = ((end - start) / 2).astype(game.dtype)
     values, deviation = _least_squares.fit(drawn.z, _scored(game, drawn), half, counts)
     return result(game, values, QUANTILE * deviation, (start, end), 2 * pairs + 2)
+
+
+def _within_tolerance(game, key, pairs, law, shapley, tolerance) -> Attribution:
+    """Twice as many pairs at each look, until the errors are within the tolerance."""
+    n, step = game.players, min(STEP, pairs)
+    looks = _looks(n, pairs // step * step, step)
+    drawn = _drawn(game, key, *_design.staged(n, looks, law))
+    start, end = ends(game)
+    unscored = jnp.zeros(len(drawn.z), game.dtype)
+    z, _ = _with_end(drawn.z, unscored, (end - start) / 2)
+
+    def read(g, count):
+        seen = jnp.arange(len(z)) < count
+        seen = seen.at[-1].set(True)
+        y = _with_end(drawn.z, g, (end - start) / 2)[1]
+        found = _gaussian.posterior(z, y, seen, shapley=shapley)
+        error = QUANTILE * found.deviation
+        # Relative to the values as they are, not as they are computed.
+        bound = tolerance / (1 + tolerance) * jnp.abs(found.values).sum()
+        return found, error, seen, error.sum() <= bound
+
+    def more(carry):
+        g, count = carry
+        scores = game.scores(lambda k: drawn.mask_of(2 * count + k), 2 * step)
+        new = ((scores[::2] - scores[1::2]) / 2).astype(g.dtype)
+        return jax.lax.dynamic_update_slice(g, new, (count,)), count + step
+
+    def look(carry):
+        g, count, k, _ = carry
+        stop = jnp.asarray(looks, jnp.int32)[k]
+        g, count = jax.lax.while_loop(lambda c: c[1] < stop, more, (g, count))
+        return g, count, k + 1, read(g, count)[-1]
+
+    carry = unscored, jnp.int32(0), jnp.int32(0), jnp.array(False)
+    carry = varying(carry, (z, start, end))
+    unmet = lambda carry: ~carry[-1] & (carry[-2] < len(looks))
+    g, count, _, met = jax.lax.while_loop(unmet, look, carry)
+    found, error, seen, _ = read(g, count)
+    agrees = _agrees(found, z, seen, shapley)
+    finite = jnp.isfinite(found.values.sum())
+    answers = [Status.NON_FINITE, Status.BUDGET_SPENT, Status.NOT_VERIFIED]
+    status = jnp.select([~finite, ~met, ~agrees], answers, Status.TOLERANCE_MET)
+    known = result(game, found.values, error, (start, end), 2 * count + 2)
+    return dataclasses.replace(known, status=status.astype(jnp.int32))
+
+
+def _looks(n: int, pairs: int, step: int) -> np.ndarray:
+    """After how many pairs the tolerance is looked at: the last, a half of it, and so on."""
+    looks = [pairs]
+    while (half := looks[-1] // 2 // step * step) >= max(FIRST_LOOK, 2 * n):
+        looks.append(half)
+    return np.array(looks[::-1])
+
+
+def _agrees(found, z, seen, shapley: bool):
+    """Whether the values are those that the design knows, without any process.
+
+    What the others say of each pair, and what was seen, differ by residuals. Weighed as
+    the design was drawn, they add up to what the values lack, whatever f is; within what
+    that sum and the values are uncertain by, there must be nothing.
+    """
+    n = z.shape[1]
+    inside, outside = _design.unbiased(n, shapley=shapley)
+    size = ((n + z.sum(1)) / 2).round().astype(jnp.int32)
+    counts = jnp.zeros(n + 1, z.dtype).at[size].add(seen.astype(z.dtype))
+    table = lambda a: jnp.asarray(a, z.dtype)[size] / jnp.maximum(counts, 1)[size]
+    weights = jnp.where(z > 0, table(inside)[:, None], -table(outside)[:, None])
+    parts = weights * jnp.where(seen, found.left_out, 0)[:, None]
+    lack, known = parts.sum(0), (parts**2).sum(0) + found.deviation**2
+    return (lack**2).sum() <= DOUBT**2 * known.sum()
