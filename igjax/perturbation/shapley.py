@@ -266,7 +266,7 @@ def _within_tolerance(game, key, pairs, law, shapley, tolerance) -> Attribution:
 
 
 def _looks(n: int, pairs: int, step: int) -> np.ndarray:
-    """After how many pairs the tolerance is looked at: the last, a half of it, and so on."""
+    """After how many pairs errors are looked at: at the last, half of them, and so on."""
     looks = [pairs]
     while (half := looks[-1] // 2 // step * step) >= max(FIRST_LOOK, 2 * n):
         looks.append(half)

@@ -1,4 +1,4 @@
-"""Shapley and Banzhaf values: exact where all is scored, and errors that cover where not."""
+"""Shapley and Banzhaf values: exact where all is scored, with errors where it is not."""
 
 import jax
 import jax.numpy as jnp
