@@ -22,6 +22,7 @@ ORDER = [
     "baselines",
     "integration",
     "methods",
+    "perturbation",
     "bridges",
     "running",
     "diagnostics",

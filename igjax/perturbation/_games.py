@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igjax import _checks, _compiled, paths
-from igjax._blocks import chunk
+from igjax import _checks, paths
+from igjax._program import compiled
+from igjax._program.blocks import chunk
 from igjax._tree import flattener, parameter_dtype, widen
 from igjax.attribution import Attribution
-from igjax.integrated import without_tolerance
+from igjax.integration.recipes import without_tolerance
 
 
 class Game(NamedTuple):
@@ -62,7 +63,7 @@ def _keyed(caller: str, recipe, f, chunk_size):
 
     def attribute(key, x, baseline, /, *args):
         draws = Draws(np.zeros(1), key)
-        inner = _compiled.attribution(
+        inner = compiled.attribution(
             caller, recipe, f, paths.straight, draws, chunk_size, scalar=True
         )
         return inner(x, baseline, *args)

@@ -16,7 +16,7 @@ import numpy as np
 from igjax import _checks
 from igjax._tree import total
 from igjax.attribution import Attribution
-from igjax.integrated import without_tolerance
+from igjax.integration.recipes import without_tolerance
 from igjax.perturbation import _games
 
 __all__ = ["ablation", "occlusion"]

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
-from igjax._draws import CONFIDENCE
 from igjax._tree import varying
 from igjax.attribution import Attribution, Status
+from igjax.methods._draws import CONFIDENCE
 from igjax.perturbation import _design, _gaussian, _least_squares, _subsets
 from igjax.perturbation._games import Game, ends, played, random_attribution, result
 
