@@ -55,7 +55,6 @@ from igjax.methods.layers import (
     layer_names as layer_names,
     neuron_conductance as neuron_conductance,
 )
-from igjax.methods.shapley import shapley_shubik as shapley_shubik
 from igjax.methods.smoothing import (
     smooth as smooth,
     smooth_squared as smooth_squared,

@@ -9,7 +9,6 @@ not grow with the number of masks.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -34,21 +33,40 @@ class Game(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Stands where a rule stands: what a method draws with."""
+    """Stands where a rule stands: what a method draws with, a key or more."""
 
     nodes: np.ndarray
-    key: Any
+    given: Any
 
 
 def attribution(caller: str, recipe, f, chunk_size):
-    """`attribute(x, baseline, *args)` of a recipe `(game, key) -> Attribution`."""
-    attribute = _keyed(caller, recipe, f, chunk_size)
-    return partial(attribute, None)
+    """`attribute(given, x, baseline, *args)` of a recipe that gets `Draws` for a rule.
+
+    Args:
+        caller: the public name.
+        recipe: as in `compiled.attribution`; the same object for the same options.
+        f: the user's function.
+        chunk_size: as the user gives it.
+
+    Returns:
+        The attribution; what is given is None, or arrays that the recipe draws with.
+    """
+    _checks.function(caller, "f", f)
+    _checks.chunk_size(caller, chunk_size)
+
+    def attribute(given, x, baseline, /, *args):
+        draws = Draws(np.zeros(1), given)
+        inner = compiled.attribution(
+            caller, recipe, f, paths.straight, draws, chunk_size, scalar=True
+        )
+        return inner(x, baseline, *args)
+
+    return attribute
 
 
 def random_attribution(caller: str, recipe, f, chunk_size):
-    """`attribute(key, x, baseline, *args)` of a recipe `(game, key) -> Attribution`."""
-    inner = _keyed(caller, recipe, f, chunk_size)
+    """`attribute(key, x, baseline, *args)`: the recipe is given the key."""
+    inner = attribution(caller, recipe, f, chunk_size)
 
     def attribute(key, x, baseline, /, *args):
         _checks.key(caller, key)
@@ -57,18 +75,17 @@ def random_attribution(caller: str, recipe, f, chunk_size):
     return attribute
 
 
-def _keyed(caller: str, recipe, f, chunk_size):
-    _checks.function(caller, "f", f)
-    _checks.chunk_size(caller, chunk_size)
+def check_budget(caller: str, budget: int, least: int, why: str) -> None:
+    """Checks a budget where the number of features is known.
 
-    def attribute(key, x, baseline, /, *args):
-        draws = Draws(np.zeros(1), key)
-        inner = compiled.attribution(
-            caller, recipe, f, paths.straight, draws, chunk_size, scalar=True
+    Raises:
+        ValueError: if it is too small.
+    """
+    if budget < least:
+        raise ValueError(
+            f"{caller}: budget must be at least {least} scores, {why}, got {budget}. "
+            "Raise it, or explain groups of features: igjax.grouped(f, count, method=...)."
         )
-        return inner(x, baseline, *args)
-
-    return attribute
 
 
 def played(f, operands, chunk_size) -> Game:

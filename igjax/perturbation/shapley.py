@@ -21,7 +21,14 @@ from igjax._tree import varying
 from igjax.attribution import Attribution, Status
 from igjax.methods._draws import CONFIDENCE
 from igjax.perturbation import _design, _gaussian, _least_squares, _subsets
-from igjax.perturbation._games import Game, ends, played, random_attribution, result
+from igjax.perturbation._games import (
+    Game,
+    check_budget,
+    ends,
+    played,
+    random_attribution,
+    result,
+)
 
 __all__ = ["banzhaf_values", "shapley_values"]
 
@@ -155,21 +162,16 @@ def _recipe(caller: str, budget: int, tolerance):
         pairs = (budget - 2) // 2
         law = _design.even_law if shapley else _design.binomial_law
         if pairs > MOST_PAIRS:
-            return _by_least_squares(game, draws.key, pairs)
+            return _by_least_squares(game, draws.given, pairs)
         if tolerance is None:
-            return _by_process(game, draws.key, pairs, law, shapley)
-        return _within_tolerance(game, draws.key, pairs, law, shapley, tolerance)
+            return _by_process(game, draws.given, pairs, law, shapley)
+        return _within_tolerance(game, draws.given, pairs, law, shapley, tolerance)
 
     return recipe
 
 
 def _check_budget(caller: str, n: int, budget: int, most) -> None:
-    if budget < 4 * n:
-        raise ValueError(
-            f"{caller}: budget must be at least four scores for each of the {n} features, "
-            f"{4 * n}, got {budget}. Raise it, or explain groups of features: "
-            "igjax.grouped(f, count, method=...)."
-        )
+    check_budget(caller, budget, 4 * n, f"four for each of the {n} features")
     if most is not None and budget > most:
         raise ValueError(
             f"{caller}: budget must be at most {most} here, got {budget}: what a Gaussian "

@@ -121,7 +121,9 @@ def test_features_may_change_places():
 
 
 def test_misuse_is_refused():
-    with pytest.raises(ValueError, match="budget must be at least four scores for each"):
+    with pytest.raises(
+        ValueError, match="budget must be at least 80 scores, four for each"
+    ):
         shapley_values(jnp.sum, budget=60)(KEY, np.ones(20), 0.0)
     with pytest.raises(ValueError, match="budget must be at most 2050 here"):
         banzhaf_values(jnp.sum, budget=4000)(KEY, np.ones(20), 0.0)

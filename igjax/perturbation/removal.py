@@ -57,7 +57,7 @@ def ablation(f, *, chunk_size=None):
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014.
         Covert, Lundberg, Lee, "Explaining by Removing", JMLR 2021.
     """
-    return _games.attribution("ablation", _ablated, f, chunk_size)
+    return functools.partial(_games.attribution("ablation", _ablated, f, chunk_size), None)
 
 
 def _ablated(f, path, operands, draws, chunk_size) -> Attribution:
@@ -106,7 +106,8 @@ def occlusion(f, window: Any, strides: Any = None, *, chunk_size=None):
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014.
     """
     given = [_sizes(window), None if strides is None else _sizes(strides)]
-    return _games.attribution("occlusion", _occluding(*given), f, chunk_size)
+    inner = _games.attribution("occlusion", _occluding(*given), f, chunk_size)
+    return functools.partial(inner, None)
 
 
 def _sizes(tree):
