@@ -92,8 +92,8 @@ def unanimities(name, n, count, sizes):
 def games(names=None):
     """The games, made when they are asked for."""
     blocks = (np.arange(64) // 8 // 2) * 4 + np.arange(64) % 8 // 2
-    regression = MLPRegressor((64, 64), activation="tanh", max_iter=2000, random_state=0)
-    classes = lambda *sizes: MLPClassifier(sizes, max_iter=500, random_state=0)
+    regression = MLPRegressor(hidden_layer_sizes=(64, 64), activation="tanh", max_iter=2000, random_state=0)
+    classes = lambda *sizes: MLPClassifier(hidden_layer_sizes=sizes, max_iter=500, random_state=0)
     makers = {
         "diabetes": lambda: network("diabetes", load_diabetes(), regression),
         "wine": lambda: network(

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from igjax import (
     baselines as baselines,
     diagnostics as diagnostics,
+    metrics as metrics,
     paths as paths,
     perturbation as perturbation,
     rules as rules,

@@ -23,6 +23,7 @@ ORDER = [
     "integration",
     "methods",
     "perturbation",
+    "metrics",
     "bridges",
     "running",
     "diagnostics",
