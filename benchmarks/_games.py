@@ -1,8 +1,8 @@
-"""Games of 10 to 60 players with exact Shapley values: networks on data, and sums of unanimities.
+"""Games of 10 to 60 players with exact Shapley values: networks, and sums of unanimities.
 
-A game is a function of one point, `f(x, baseline is 0)`, traceable by JAX, of x = (1, ..., 1):
-each input of each model has its own. Exact values come from all subsets in NumPy, or from the
-closed form; neither shares code with igjax.
+A game is a function of masks, `f(mask, parameters)`, traceable by JAX; each input of each
+model is one. Exact values come from all subsets in NumPy, or from the closed form; neither
+shares code with igjax.
 """
 
 import math
@@ -33,7 +33,8 @@ def network(name, data, model, groups=None, output=None):
     xs = StandardScaler().fit_transform(data.data)
     model.fit(xs, data.target)
     layers = [
-        (w.astype("f4"), b.astype("f4")) for w, b in zip(model.coefs_, model.intercepts_)
+        (w.astype("f4"), b.astype("f4"))
+        for w, b in zip(model.coefs_, model.intercepts_, strict=True)
     ]
     act = {"tanh": jnp.tanh, "relu": jax.nn.relu}[model.activation]
     players = xs.shape[1] if groups is None else groups.max() + 1
@@ -92,8 +93,12 @@ def unanimities(name, n, count, sizes):
 def games(names=None):
     """The games, made when they are asked for."""
     blocks = (np.arange(64) // 8 // 2) * 4 + np.arange(64) % 8 // 2
-    regression = MLPRegressor(hidden_layer_sizes=(64, 64), activation="tanh", max_iter=2000, random_state=0)
-    classes = lambda *sizes: MLPClassifier(hidden_layer_sizes=sizes, max_iter=500, random_state=0)
+    regression = MLPRegressor(
+        hidden_layer_sizes=(64, 64), activation="tanh", max_iter=2000, random_state=0
+    )
+    classes = lambda *sizes: MLPClassifier(
+        hidden_layer_sizes=sizes, max_iter=500, random_state=0
+    )
     makers = {
         "diabetes": lambda: network("diabetes", load_diabetes(), regression),
         "wine": lambda: network(

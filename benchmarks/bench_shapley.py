@@ -12,7 +12,6 @@ import time
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from _games import games
 
@@ -28,7 +27,7 @@ def ours(game, budget, keys):
     x, zero = np.ones(game.players, "f4"), np.zeros(game.players, "f4")
     one = jax.jit(lambda key, given: attribute(key, x, zero, given))
     errors, covered, seconds = [], [], []
-    for i, (given, exact) in enumerate(zip(game.parameters, game.exact)):
+    for i, (given, exact) in enumerate(zip(game.parameters, game.exact, strict=True)):
         for key in jax.random.split(jax.random.key(i), keys):
             start = time.perf_counter()
             result = jax.block_until_ready(one(key, given))
@@ -49,7 +48,9 @@ def scored(game, given):
         masks = np.atleast_2d(np.asarray(masks, "f4"))
         blocks = [masks[i : i + 256] for i in range(0, len(masks), 256)]
         padded = [np.pad(b, ((0, 256 - len(b)), (0, 0))) for b in blocks]
-        return np.concatenate([run(p, given)[: len(b)] for p, b in zip(padded, blocks)])
+        return np.concatenate(
+            [run(p, given)[: len(b)] for p, b in zip(padded, blocks, strict=True)]
+        )
 
     return v
 
@@ -133,7 +134,7 @@ PEERS = {
 def theirs(method, game, budget):
     """The median error over the inputs, and seconds of one."""
     errors, seconds = [], []
-    for i, (given, exact) in enumerate(zip(game.parameters, game.exact)):
+    for i, (given, exact) in enumerate(zip(game.parameters, game.exact, strict=True)):
         v = scored(game, given)
         v(np.ones((1, game.players)))
         start = time.perf_counter()

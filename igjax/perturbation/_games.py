@@ -110,7 +110,7 @@ def played(f, operands, chunk_size) -> Game:
         return found.reshape(-1)[:count]
 
     players = sum(a.size for a in jax.tree.leaves(x))
-    kind = jax.eval_shape(score, jax.ShapeDtypeStruct((players,), np.bool)).dtype
+    kind = jax.eval_shape(score, jax.ShapeDtypeStruct((players,), bool)).dtype
     return Game(players, jnp.result_type(dtype, kind), unravel, scores)
 
 

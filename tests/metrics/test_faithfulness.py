@@ -136,7 +136,8 @@ def test_curves_are_those_of_numpy():
             point[order[i : i + 2]] = end[order[i : i + 2]]
             wanted.append(float(smooth(point)))
         np.testing.assert_allclose(curve.scores, wanted, atol=1e-12)
-        np.testing.assert_allclose(curve.value, np.trapezoid(wanted, dx=0.25), atol=1e-12)
+        area = (np.sum(wanted) - (wanted[0] + wanted[-1]) / 2) / 4
+        np.testing.assert_allclose(curve.value, area, atol=1e-12)
         np.testing.assert_allclose(curve.fractions, [0, 0.25, 0.5, 0.75, 1])
 
 

@@ -131,3 +131,62 @@ def test_misuse_is_refused():
         shapley_values(jnp.sum, tolerance=0.0)
     with pytest.raises(TypeError, match="the first argument must be a random key"):
         shapley_values(jnp.sum)(np.ones(3), 0.0, 0.0)
+
+
+def cubic(n):
+    """A sum of products of three neighbours, and its Shapley values."""
+    f = lambda x: (jnp.sin(jnp.arange(n)) * x * jnp.roll(x, 1) * jnp.roll(x, 2)).sum()
+    third = np.sin(np.arange(n)) / 3
+    return f, third + np.roll(third, -1) + np.roll(third, -2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "budget"), [(12, 128), (12, 512), (30, 256)])
+def test_errors_cover(n, budget):
+    # Wilson's 99.9% bounds for 200 keys, whose features are not independent.
+    f, exact = cubic(n)
+    keys = jax.random.split(KEY, 200)
+    attribute = jax.jit(shapley_values(f, budget=budget))
+    found = jax.lax.map(lambda key: attribute(key, jnp.ones(n), 0.0), keys)
+    covered = np.mean(np.abs(found.values - exact[None]) <= found.error)
+    assert 0.89 <= covered <= 1.0, covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [shapley_values, banzhaf_values])
+def test_a_tolerance_is_met_and_checked_or_the_budget_is_spent(method):
+    n = 12
+    w = np.cos(np.arange(n))
+    f = lambda x: jax.nn.relu(x @ w + 0.3) + x[0] * x[1] * x[2]
+    exact = method(f, budget=2**n)(KEY, np.ones(n), 0.0).values
+    keys = jax.random.split(KEY, 20)
+    for tolerance in (0.3, 0.05):
+        attribute = jax.jit(method(f, budget=1000, tolerance=tolerance))
+        found = jax.lax.map(lambda key, a=attribute: a(key, jnp.ones(n), 0.0), keys)
+        met = np.asarray(found.converged)
+        assert met.any()
+        wrong = np.abs(found.values - exact[None]).sum(1) / np.abs(exact).sum()
+        assert (wrong[met] <= tolerance).all()
+        assert np.max(found.forwards) <= 1000
+    attribute = method(f, budget=1000, tolerance=1e-6)
+    assert attribute(KEY, np.ones(n), 0.0).status == igjax.Status.BUDGET_SPENT
+
+
+@pytest.mark.slow
+def test_looser_tolerances_spend_less():
+    f, _ = cubic(14)
+    run = lambda t: shapley_values(f, budget=1000, tolerance=t)(KEY, np.ones(14), 0.0)
+    spent = [int(run(t).forwards) for t in (1.0, 0.1)]
+    assert spent[0] < spent[1]
+
+
+def test_what_is_not_finite_is_told():
+    f = lambda x: jnp.where(x[:2].sum() > 1, jnp.nan, x.sum())
+    result = shapley_values(f)(KEY, np.ones(4), 0.0)
+    assert result.status == igjax.Status.NON_FINITE
+
+
+def test_half_precision_is_read_in_single():
+    result = shapley_values(lambda x: x.sum(), budget=64)(KEY, jnp.ones(8, "float16"), 0.0)
+    assert result.values.dtype == jnp.float32
+    np.testing.assert_allclose(result.values, 1, atol=1e-5)
