@@ -9,7 +9,7 @@ takes n - 1 scores, for its ends are those of every other.
 import jax
 import jax.numpy as jnp
 
-from igjax._tree import varying
+from igjax._program.jax_internals import varying
 from igjax.methods._draws import CONFIDENCE, student
 from igjax.perturbation._games import Game
 

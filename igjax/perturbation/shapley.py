@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
-from igjax._tree import varying
+from igjax._program.jax_internals import varying
 from igjax.attribution import Attribution, Status
 from igjax.methods._draws import CONFIDENCE
 from igjax.perturbation import _design, _gaussian, _least_squares, _subsets
