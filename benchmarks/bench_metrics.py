@@ -181,7 +181,7 @@ def sensitivity(xs):
         y_batch=np.zeros(COUNT, int),
         a_batch=(xs * w).reshape(shape),
         channel_first=True,
-        device="cpu",
+        softmax=False,
     )
     print(f"    quantus {np.nanmean(result):.3f}: must be 1")
 
