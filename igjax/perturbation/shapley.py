@@ -138,9 +138,9 @@ def banzhaf_values(f, *, budget: int = 512, tolerance=None, chunk_size=None):
 
 def _values(caller, f, budget, tolerance, chunk_size):
     _checks.count(caller, "budget", budget, 4)
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"{caller}: tolerance must be positive, got {tolerance}.")
-    recipe = _recipe(caller, budget, tolerance)
+    if tolerance is not None:
+        _checks.tolerance(caller, tolerance)
+    recipe = _recipe(caller, budget, None if tolerance is None else float(tolerance))
     return random_attribution(caller, recipe, f, chunk_size)
 
 

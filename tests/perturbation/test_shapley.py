@@ -127,7 +127,7 @@ def test_misuse_is_refused():
         shapley_values(jnp.sum, budget=60)(KEY, np.ones(20), 0.0)
     with pytest.raises(ValueError, match="budget must be at most 2050 here"):
         banzhaf_values(jnp.sum, budget=4000)(KEY, np.ones(20), 0.0)
-    with pytest.raises(ValueError, match="tolerance must be positive"):
+    with pytest.raises(ValueError, match="tolerance must be one positive number"):
         shapley_values(jnp.sum, tolerance=0.0)
     with pytest.raises(TypeError, match="the first argument must be a random key"):
         shapley_values(jnp.sum)(np.ones(3), 0.0, 0.0)
