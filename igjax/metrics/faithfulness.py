@@ -89,7 +89,8 @@ class Infidelity(NamedTuple):
         error: half-width of a 95% interval of it; squares have heavy tails.
         share: value in proportion to the mean square of the changes: 0 is best, and with
             the best scale 1 says that the slopes told nothing.
-        share_error: half-width of a 95% interval of the share.
+        share_error: half-width of a 95% interval of the share; at 256 draws it covers
+            about 91%, that of the value less.
         scale: what the slopes were multiplied with.
 
     Example:

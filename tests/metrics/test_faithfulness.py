@@ -98,7 +98,8 @@ def test_intervals_of_the_share_cover():
     measure = metrics.infidelity(smooth, noise, draws=256)
     found = jax.vmap(measure, (0, None, None))(keys, slopes, X)
     covered = np.mean(np.abs(found.share - exact.share) <= found.share_error)
-    assert 0.90 <= covered <= 0.98, covered
+    # Ratios of heavy-tailed means: 91% at 256 draws, as the docstring says, less 3 sigma.
+    assert 0.87 <= covered <= 0.98, covered
     covered = np.mean(np.abs(found.value - exact.value) <= found.error)
     assert covered >= 0.80, covered  # squares have heavy tails
 
