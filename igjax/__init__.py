@@ -5,7 +5,9 @@ from importlib.metadata import version
 from igjax import (
     baselines as baselines,
     diagnostics as diagnostics,
+    metrics as metrics,
     paths as paths,
+    perturbation as perturbation,
     propagation as propagation,
     rules as rules,
 )
@@ -55,7 +57,6 @@ from igjax.methods.layers import (
     layer_names as layer_names,
     neuron_conductance as neuron_conductance,
 )
-from igjax.methods.shapley import shapley_shubik as shapley_shubik
 from igjax.methods.smoothing import (
     smooth as smooth,
     smooth_squared as smooth_squared,

@@ -92,8 +92,8 @@ def staircase(turns, steps: int) -> Callable:
     At step k of `steps`, of equal times, the features with turn k go from the baseline to
     x, the others stand still. Complete: each step gets what f gains in it. Use it where
     features come in an order of their own (time, causes, lines of a form). Who comes
-    first matters; the mean over all orders is `igjax.shapley_shubik`. Integrate it with
-    whole panels, `rules.composite(rules.gauss_legendre(8), steps)`, or adaptively.
+    first matters; the mean over all orders is `perturbation.shapley_values`. Integrate it
+    with whole panels, `rules.composite(rules.gauss_legendre(8), steps)`, or adaptively.
 
     Args:
         turns: pytree like x of integers in [0, steps); those with the same turn move

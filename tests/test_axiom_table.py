@@ -37,7 +37,7 @@ TABLE = {
     "integrated_gradients on a staircase": (YES, YES, YES, YES, YES, NO, NO),
     "integrated_gradients on a blur": (YES, YES, YES, YES, YES, NO, NO),
     "guided_integrated_gradients": (YES, YES, YES, YES, NO, YES, YES),
-    "shapley_shubik": (YES, YES, YES, YES, YES, YES, NO),
+    "perturbation.shapley_values": (YES, YES, YES, YES, YES, YES, NO),
     "expected_integrated_gradients": (MEAN, YES, YES, YES, YES, YES, NO),
     "expected_gradients": (MEAN, YES, YES, YES, YES, YES, NO),
     "smooth(integrated_gradients)": (MEAN, YES, YES, YES, YES, MEAN, NO),
@@ -173,7 +173,7 @@ def methods():
             f, rule=RULE, path=BLUR
         ),
         "guided_integrated_gradients": igjax.guided_integrated_gradients(f, steps=64),
-        "shapley_shubik": keyed(igjax.shapley_shubik(f, orders=6)),
+        "perturbation.shapley_values": keyed(igjax.perturbation.shapley_values(f)),
         "expected_integrated_gradients": over_rows(
             igjax.expected_integrated_gradients(f, rule=RULE)
         ),
@@ -280,7 +280,7 @@ def test_the_table_is_about_every_method():
     words = ("gradient", "conductance", "influence", "shapley", "hessians", "cam")
     makers = {name for name in vars(igjax) if any(word in name for word in words)}
     # A submodule, and a part of what another attributes, by its definition.
-    makers -= {"gradients", "shapley", "neuron_conductance"}
+    makers -= {"gradients", "neuron_conductance"}
     assert makers <= set(re.findall(r"\w+", " ".join(TABLE)))
 
 

@@ -23,6 +23,8 @@ ORDER = [
     "integration",
     "methods",
     "propagation",
+    "perturbation",
+    "metrics",
     "bridges",
     "running",
     "diagnostics",

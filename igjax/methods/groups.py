@@ -50,7 +50,7 @@ def grouped(
         f: `f(x, *args) -> scalar`, or what the method takes.
         count: the number of groups.
         method: `method(f, **options) -> attribute(x, baseline, *args)`; one that draws at
-            random with its key bound, `lambda f: partial(igjax.shapley_shubik(f), key)`.
+            random with its key bound, `lambda f: partial(shapley_values(f), key)`.
         **options: of the method: rule, chunk_size. A `path` is one of the groups.
 
     Returns:
@@ -94,7 +94,7 @@ def grouped(
     def attribute_groups(x, baseline, groups, /, *args):
         _checks.inputs("grouped", x, baseline)
         x = strong(x)
-        groups = _labels("grouped", groups, x, (), count)
+        groups = labels_of("grouped", groups, x, (), count)
         scales = jnp.ones(count, parameter_dtype(x))
         result = attribute(scales, 0.0, groups, x, strong(baseline), *args)
         if validate is not None:  # last: a choice of outputs must have been traced
@@ -143,7 +143,7 @@ def aggregate(result: Attribution, groups, count: int) -> Attribution:
     """
     _check_count("aggregate", count)
     lead = jnp.shape(result.score)
-    labels = _labels("aggregate", groups, result.values, lead, count)
+    labels = labels_of("aggregate", groups, result.values, lead, count)
     insides = [_inside(g, count)[1].all() for g in jax.tree.leaves(labels)]
     valid = jnp.all(jnp.stack(insides))
 
@@ -219,7 +219,7 @@ def _check_count(caller: str, count) -> None:
     _checks.count(caller, "count", count, advice=advice)
 
 
-def _labels(caller: str, groups, values, lead: tuple, count: int):
+def labels_of(caller: str, groups, values, lead: tuple, count: int):
     """Checks labels against the leaves they are for, and makes them arrays."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(values)
     found_leaves, found = jax.tree.flatten(groups)

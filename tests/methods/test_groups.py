@@ -149,7 +149,7 @@ def test_both_ends_are_reached_exactly(dtype):
 def test_other_methods_take_groups():
     f = lambda x: x[0] * x[1] * x[2] + x[0] ** 2
     x, labels = np.array([2.0, 3.0, 5.0]), np.array([0, 0, 1])
-    shapley = lambda f: partial(igjax.shapley_shubik(f), jax.random.key(0))
+    shapley = lambda f: partial(igjax.perturbation.shapley_values(f), jax.random.key(0))
     stairs = igjax.paths.staircase(jnp.array([1, 0]), 2)
     orders, interactions, matrix, jacobian, second_first = together(
         lambda: igjax.grouped(f, 2, method=shapley)(x, 0.0, labels),

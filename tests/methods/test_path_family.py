@@ -187,19 +187,21 @@ def test_the_mean_over_all_staircases_is_the_shapley_value():
 
     every = np.array(list(itertools.permutations(range(3))))
     mean = jax.jit(jax.vmap(along))(every).mean(0)
-    result = igjax.shapley_shubik(cubic)(jax.random.key(0), U, V)
+    result = igjax.perturbation.shapley_values(cubic)(jax.random.key(0), U, V)
     close(result.values, mean)
     close(result.error, 0)
     close(result.delta, 0, atol=1e-12)
-    assert result.forwards == 6 * 4
+    assert result.forwards == 2**3
 
 
 def test_shapley_values_of_polynomials():
     key, zero = jax.random.key(1), np.zeros(2)
     least, monomial, product = together(
-        lambda: igjax.shapley_shubik(jnp.min)(key, np.array([1.0, 3.0]), zero),
-        lambda: igjax.shapley_shubik(lambda x: x[0] ** 2 * x[1])(key, U[:2], zero),
-        lambda: igjax.shapley_shubik(jnp.prod)(key, U, np.zeros(3)),
+        lambda: igjax.perturbation.shapley_values(jnp.min)(key, np.array([1.0, 3.0]), zero),
+        lambda: igjax.perturbation.shapley_values(lambda x: x[0] ** 2 * x[1])(
+            key, U[:2], zero
+        ),
+        lambda: igjax.perturbation.shapley_values(jnp.prod)(key, U, np.zeros(3)),
     )
     close(least.values, [0.5, 0.5])
     # Of a monomial each variable gets the same, whatever its power.
@@ -207,67 +209,11 @@ def test_shapley_values_of_polynomials():
     close(product.values, np.prod(U) / 3)
 
 
-def test_sampled_orders_are_exact_for_pairs_and_covered_for_triples():
-    n = 12
-    x = DRAW.normal(size=n)
-    matrix = DRAW.normal(size=(n, n))
-    vectors = DRAW.normal(size=(3, n))
-    quadratic = lambda x: x @ matrix @ x
-    cubic = lambda x: jnp.prod(vectors @ x)
-    run = lambda f, orders: igjax.shapley_shubik(f, orders=orders)(
-        jax.random.key(2), {"a": x}, {"a": np.zeros(n)}
-    )
-    two, many = together(
-        lambda: run(lambda x: quadratic(x["a"]), 2),
-        lambda: run(lambda x: cubic(x["a"]), 600),
-    )
-    # An order and its reverse together are exact where at most pairs interact.
-    sums = (matrix + matrix.T) / 2
-    close(two.values["a"], x * (sums @ x))
-    assert np.isinf(two.error["a"]).all()
-    close(many.delta, 0, atol=1e-10)
-    # The Shapley value of a_i b_j c_k: a third each of distinct, halves of two equal.
-    a, b, c = vectors * x
-    exact = triple_shares(a, b, c)
-    error = np.abs(many.values["a"] - exact)
-    assert (error <= 2 * many.error["a"]).all()
-    assert (error <= many.error["a"]).mean() >= 0.75
-    assert many.error["a"].max() < 0.2 * np.abs(exact).max()
-
-
-@pytest.mark.slow
-def test_few_orders_have_wide_intervals():
-    f = lambda x: jnp.prod(1 + x) + jnp.max(x)
-    x = np.arange(1.0, 9) / 8
-    run = lambda orders: igjax.shapley_shubik(f, orders=orders)
-    keys = jax.random.split(jax.random.key(1), 200)
-    many, few = together(
-        lambda: run(4000)(jax.random.key(5), x, np.zeros(8)),
-        lambda: jax.vmap(run(8), (0, None, None))(keys, x, np.zeros(8)),
-    )
-    # Four pairs are far from normal; an interval of 1.96 errors would cover 3 in 4.
-    assert (abs(few.values - many.values[None]) <= few.error).mean() > 0.82
-
-
-def triple_shares(a, b, c):
-    shares = np.zeros(len(a))
-    for i, j, k in itertools.product(range(len(a)), repeat=3):
-        members = sorted({i, j, k})
-        shares[members] += a[i] * b[j] * c[k] / len(members)
-    return shares
-
-
 def test_shapley_values_are_batched_and_need_no_gradient():
     steps = lambda x: jnp.floor(x).sum() + x[0] * 0
-    attribute = jax.vmap(igjax.shapley_shubik(steps, orders=4), (0, 0, None))
+    attribute = jax.vmap(igjax.perturbation.shapley_values(steps), (0, 0, None))
     keys, xs = jax.random.split(jax.random.key(0), 2), np.array([[1.5, 2.5], [3.2, -1.0]])
     close(attribute(keys, xs, np.zeros(2)).values, np.floor(xs))
-
-
-@pytest.mark.parametrize("orders", [1, 0, 2.5, True], ids=repr)
-def test_numbers_of_orders_that_make_no_pair_are_refused(orders):
-    with pytest.raises(ValueError, match="orders must be an integer of at least 2"):
-        igjax.shapley_shubik(cubic, orders=orders)
 
 
 # The guided walk.
@@ -417,8 +363,8 @@ def test_scores_may_be_wider_than_features():
     x = jnp.full(5, 0.1, "float32")
     results = [
         igjax.guided_integrated_gradients(f, steps=20)(x, 0.0),
-        igjax.shapley_shubik(f)(key, x, 0.0),
-        igjax.shapley_shubik(f, orders=8)(key, x, 0.0),
+        igjax.perturbation.shapley_values(f)(key, x, 0.0),
+        igjax.perturbation.shapley_values(f, budget=20)(key, x, 0.0),
     ]
     for result in results:
         assert result.values.dtype == result.error.dtype == "float64"
@@ -441,24 +387,3 @@ def test_a_guided_walk_needs_options_in_range(options):
     result = jax.jit(traced)(value)
     assert result.status == igjax.Status.NON_FINITE
     assert jnp.isnan(result.values).all()
-
-
-def test_orders_need_a_key():
-    with pytest.raises(TypeError, match="must be a random key"):
-        igjax.shapley_shubik(jnp.sum)(jnp.ones(2), 0.0, 0.0)
-
-
-@pytest.mark.parametrize("turns", [[0, 5], [-1, 0]])
-def test_turns_that_never_come_are_refused(turns):
-    with pytest.raises(ValueError, match="turns must be in"):
-        paths.staircase(jnp.array(turns), 2)
-
-
-def test_turns_that_are_no_integers_are_refused():
-    with pytest.raises(TypeError, match="turns must be integers"):
-        paths.staircase(jnp.array([0.0, 0.5]), 2)
-
-
-def test_a_blur_needs_axes_that_are_there():
-    with pytest.raises(ValueError, match="axes must be axes of each leaf"):
-        igjax.integrated_gradients(jnp.sum, path=paths.blur(2.0))(jnp.ones(3), 0.0)

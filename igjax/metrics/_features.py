@@ -1,0 +1,71 @@
+"""Values as vectors, orders of features, and points where some features are replaced."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from igjax import _checks
+from igjax._program.blocks import chunk
+from igjax._tree import flattener, parameter_dtype, spread, strong, widen
+from igjax.methods._draws import CONFIDENCE, student
+
+QUANTILE = (1 + CONFIDENCE) / 2
+
+
+def vector(tree):
+    """All features of a pytree of values, in a vector of float32 or wider."""
+    return flattener(tree, parameter_dtype(tree))[0](tree)
+
+
+def fitted(caller: str, values, x):
+    """The values as a vector; they must be like x, or shared along axes of size 1.
+
+    Raises:
+        TypeError: if x or the values are no floating arrays.
+        ValueError: if they do not fit.
+    """
+    _checks.inputs(caller, x, x)
+    _checks.arrays(caller, "values", values)
+    leaves, structure = jax.tree.flatten(x)
+    found_leaves, found = jax.tree.flatten(values)
+    shapes = [np.shape(a) for a in leaves], [np.shape(a) for a in found_leaves]
+    if found != structure or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{caller}: values must be like x, of shapes {shapes[0]}, got {shapes[1]}. "
+            "Groups take igjax.grouped for the method and x of groups for the metric."
+        )
+    return vector(values)
+
+
+def mixer(x, baseline):
+    """`mixed(mask)`: x where the mask, a vector, is True, and the baseline elsewhere."""
+    x = strong(x)
+    baseline = spread(baseline, x)
+    _, unravel = flattener(x, parameter_dtype(x))
+    choose = lambda take, a, b: jnp.where(take, a, b)
+    return lambda mask: jax.tree.map(choose, unravel(mask), x, baseline)
+
+
+def mapped(one: Any, count: int, chunk_size):
+    """`one(k)` for all k below count, block by block."""
+    size = chunk_size or chunk(one, lambda k: k, jnp.int32, count)
+    return jax.lax.map(one, jnp.arange(count), batch_size=min(size, count))
+
+
+def places(key, values):
+    """The place of each feature, the largest value first; ties in random order."""
+    n = len(values)
+    order = jnp.lexsort((jax.random.uniform(key, (n,)), -values))
+    return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
+
+
+def half_width(deviation, count: int):
+    """That of a 95% interval of a mean, from the deviation of count draws."""
+    return student(QUANTILE, count - 1) * deviation / count**0.5
+
+
+def score(f, point, args):
+    """A score, in float32 or wider."""
+    return widen(jnp.asarray(f(point, *args)))

@@ -1,0 +1,49 @@
+r"""Values by orders of arrival: pairs of an order and its reverse, both ends shared.
+
+In an order the features go from the baseline to x one after the other, and each gets what
+f gains in its turn. The mean of an order and its reverse is exact where at most pairs of
+features interact; pairs are independent, so that their spread is an honest error. An order
+takes n - 1 scores, for its ends are those of every other.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from igjax._program.jax_internals import varying
+from igjax.methods._draws import CONFIDENCE, student
+from igjax.perturbation._games import Game
+
+
+def mean_of_pairs(game: Game, turns_of, pairs: int, ends):
+    """Means of the gains over pairs of orders, with half-widths of 95% intervals.
+
+    Args:
+        game: who plays.
+        turns_of: of the k-th pair, when each feature comes in its first order.
+        pairs: at least two.
+        ends: the scores of nobody and of all.
+
+    Returns:
+        Two vectors of the features.
+    """
+    n = game.players
+    start, end = (jnp.asarray(a, game.dtype)[None] for a in ends)
+
+    def gains(turns):
+        inner = game.scores(lambda k: turns <= k, n - 1).astype(game.dtype)
+        return jnp.diff(jnp.concatenate([start, inner, end]))[turns]
+
+    def add(sums, k):
+        mean, squares = sums
+        turns = turns_of(k)
+        pair = (gains(turns) + gains(n - 1 - turns)) / 2
+        above = pair - mean
+        mean = mean + above / (k + 1)
+        return (mean, squares + above * (pair - mean)), None
+
+    zeros = varying(jnp.zeros(n, game.dtype), ends)
+    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(pairs))
+    quantile = student((1 + CONFIDENCE) / 2, pairs - 1)
+    positive = squares > 0
+    root = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+    return mean, quantile * root / (pairs * (pairs - 1)) ** 0.5
