@@ -313,7 +313,8 @@ class _Walk:
     def attributes(self, value, kind) -> bool:
         """Sees the attributes of an instance; all of them if a library reads them."""
         whole = _library(kind.__module__) or any(
-            _library(base.__module__) and base.__module__ != "builtins"
+            (_library(base.__module__) and base.__module__ != "builtins")
+            or "__get__" in vars(base)  # looking an attribute up reads a descriptor
             for base in kind.__mro__
         )
         held = _instance_dict(value)

@@ -180,8 +180,10 @@ def hatch(axes: "Axes", values, errors, limit: float, extent) -> None:
     x = left + (right - left) * (np.arange(fine.shape[1]) + 0.5) / fine.shape[1]
     y = top + (bottom - top) * (np.arange(fine.shape[0]) + 0.5) / fine.shape[0]
     bounds = axes.get_xlim(), axes.get_ylim()
-    marks = axes.contourf(x, y, fine, levels=[0.5, 1.5], colors="none", hatches=["/////"])
-    marks.set(hatchcolor="0.35", hatch_linewidth=0.6)
+    from matplotlib import rc_context
+
+    with rc_context({"hatch.color": "0.35", "hatch.linewidth": 0.6}):
+        axes.contourf(x, y, fine, levels=[0.5, 1.5], colors="none", hatches=["/////"])
     axes.set(xlim=bounds[0], ylim=bounds[1])
 
 

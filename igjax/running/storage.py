@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import uuid
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,7 +165,7 @@ def _write(file: Path, arrays: dict) -> None:
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
     try:
         with open(temporary, "xb") as stream:
-            np.savez(stream, **arrays)
+            _put(stream, arrays)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)
@@ -172,6 +173,14 @@ def _write(file: Path, arrays: dict) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(file.parent)
+
+
+def _put(stream, arrays: dict) -> None:
+    """What `np.savez` does; NumPy 1 leaves its archive open where that fails."""
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def _sync(folder: Path) -> None:

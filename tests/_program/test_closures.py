@@ -628,6 +628,23 @@ REBINDINGS = {
         """,
         "w = 3.0",
     ),
+    "global_of_a_method_behind_a_descriptor": (
+        """
+        w = 2.0
+        def make():  # as a library would hide it
+            class Wrapped:
+                def __init__(self, method): self.method = method
+                def __get__(self, instance, owner): return lambda: self.method(instance)
+            Wrapped.__module__ = "builtins"
+            return Wrapped
+        class Model(eqx.Module):
+            a: jax.Array
+            def __call__(self, x): return self.weight() * (self.a @ x)
+        Model.weight = make()(lambda self: w)
+        f = Model(jnp.ones(2))
+        """,
+        "w = 3.0",
+    ),
     "global_of_an_nnx_submodule": (
         """
         w = 2.0
