@@ -1,5 +1,7 @@
 """Arithmetic on pytrees: the few sums and casts that the integral needs. No policy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ def wide(dtype) -> np.dtype:
 
 def parameter_dtype(x) -> np.dtype:
     """The dtype of t: the real part of the widest accumulation dtype."""
-    return jnp.result_type(*(jnp.finfo(wide(a.dtype)).dtype for a in jax.tree.leaves(x)))
+    return np.result_type(*(jnp.finfo(wide(a.dtype)).dtype for a in jax.tree.leaves(x)))
 
 
 def strong(tree):
@@ -28,7 +30,7 @@ def widen(tree):
 def wide_labels(a):
     """Integers as an array of int32 or wider: comparing with a size must not wrap it."""
     a = jnp.asarray(a)
-    return a.astype(jnp.promote_types(a.dtype, jnp.int32))
+    return a.astype(a.dtype if a.dtype.itemsize >= 4 else jnp.int32)
 
 
 def cast_like(tree, like):
@@ -57,7 +59,21 @@ def flattener(like, dtype):
     return ravel, unravel
 
 
-def total(tree, keep: int):
+def total(tree, keep: int) -> Any:
     """Sums all leaves over all axes but the first `keep`."""
     sums = [a.sum(axis=tuple(range(keep, a.ndim))) for a in jax.tree.leaves(tree)]
-    return sum(sums[1:], sums[0])
+    dtype = np.result_type(*(a.dtype for a in sums))
+    return sum((a.astype(dtype) for a in sums[1:]), sums[0].astype(dtype))
+
+
+def norms(result):
+    """The sums of the errors and of the absolute values of a result, to hold to its gap."""
+    sums = result.error, jax.tree.map(jnp.abs, result.values)
+    return [total(a, np.ndim(result.delta)).astype(result.delta.dtype) for a in sums]
+
+
+def gap(values, start, end):
+    """The completeness gap: what all values add up to beyond the change of the score."""
+    whole, change = total(values, end.ndim), widen(end) - widen(start)
+    dtype = np.result_type(whole.dtype, change.dtype)
+    return whole.astype(dtype) - change.astype(dtype)

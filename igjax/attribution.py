@@ -107,7 +107,8 @@ class Attribution:
     @property
     def converged(self) -> jax.Array:
         """True where a tolerance was asked for, met and verified."""
-        return self.status == Status.TOLERANCE_MET
+        # Which is 0; comparing with a number would move that to the device.
+        return ~self.status.astype(bool)
 
     def example(self, i: int) -> "Attribution":
         """Returns the result of example i of a batch.
@@ -135,7 +136,9 @@ class Attribution:
             raise IndexError(
                 f"Attribution.example: the batch has {axes[0]} examples, got {i}."
             )
-        return jax.tree.map(lambda a: a[i], self)
+        if isinstance(self.evaluations, np.ndarray):
+            return jax.tree.map(lambda a: a[i], self)
+        return _taken(self, jax.device_put(np.int32(i)))
 
     def __repr__(self):
         shapes = jax.tree.map(_kind, self.values)
@@ -143,6 +146,11 @@ class Attribution:
         rest = ("score", "baseline_score", "delta", "evaluations", "status")
         shown = ", ".join(f"{name}={_short(getattr(self, name))}" for name in rest)
         return f"Attribution(values={text}, {shown})"
+
+
+@jax.jit
+def _taken(results: Attribution, i) -> Attribution:
+    return jax.tree.map(lambda a: a[i], results)
 
 
 def _fields(aux=()) -> bytes:

@@ -8,6 +8,7 @@ A baseline belongs to the space of x: after a normalization, zero is the mean, n
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
-from igjax._tree import cast_like, strong, total, widen
+from igjax._program import compiled
+from igjax._tree import cast_like, spread, strong, total, widen
 from igjax.attribution import Attribution
 
 __all__ = [
@@ -69,7 +71,8 @@ def constant(x, value: float):
         >>> igjax.baselines.constant(jnp.ones(2), 0.5)
         Array([0.5, 0.5], dtype=float32)
     """
-    return jax.tree.map(lambda a: jnp.full_like(a, value), strong(x))
+    fill: Any = jax.device_put(value)
+    return jax.tree.map(lambda a: jnp.full_like(a, fill.astype(a.dtype)), strong(x))
 
 
 def mean(data):
@@ -94,7 +97,7 @@ def mean(data):
     return cast_like(jax.tree.map(lambda a: a.mean(axis=0), widen(data)), data)
 
 
-def blurred(x, sigma: float, axes: tuple[int, int] = (0, 1)):
+def blurred(x, sigma: float, axes: tuple[int, ...] = (0, 1)):
     r"""A Gaussian blur of x: an image without its details, but with its colors.
 
     Args:
@@ -119,16 +122,21 @@ def blurred(x, sigma: float, axes: tuple[int, int] = (0, 1)):
     """
     if not sigma > 0:
         raise ValueError(f"baselines.blurred: sigma must be positive, got {sigma}.")
+    return _blurred(strong(x), float(sigma), tuple(axes))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _blurred(x, sigma, axes):
     radius = int(4 * sigma + 0.5)
-    offsets = jnp.arange(-radius, radius + 1)
-    kernel = jnp.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel = kernel / kernel.sum()
 
     def along(a, axis):
         a = jnp.moveaxis(a, axis, -1)
         padded = jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(radius, radius)], mode="edge")
+        weights = jnp.asarray(kernel, a.dtype)
         smooth = jnp.apply_along_axis(
-            lambda r: jnp.convolve(r, kernel, "valid"), -1, padded
+            lambda r: jnp.convolve(r, weights, "valid"), -1, padded
         )
         return jnp.moveaxis(smooth, -1, axis)
 
@@ -137,7 +145,6 @@ def blurred(x, sigma: float, axes: tuple[int, int] = (0, 1)):
             a = along(a, axis)
         return a
 
-    x = strong(x)
     return cast_like(jax.tree.map(leaf, widen(x)), x)
 
 
@@ -220,10 +227,15 @@ def rows(data) -> Callable:
 
     def sample(key, x):
         del x  # the signature of every sampler
-        i = jax.random.randint(key, (), 0, n)
-        return jax.tree.map(lambda a: a[i], data)
+        return _row(key, data, n)
 
     return sample
+
+
+@partial(jax.jit, static_argnums=2)
+def _row(key, data, n: int):
+    i = jax.random.randint(key, (), 0, n)
+    return jax.tree.map(lambda a: a[i], data)
 
 
 def repeated(tokens, token: int, keep: tuple[int, ...] = ()):
@@ -253,8 +265,9 @@ def repeated(tokens, token: int, keep: tuple[int, ...] = ()):
             f"baselines.repeated: tokens must be integers, got {tokens.dtype}. Of an "
             "embedding use mean_embedding, or embed the repeated tokens."
         )
-    kept = jnp.isin(tokens, jnp.asarray(keep, tokens.dtype))
-    return jnp.where(kept, tokens, jnp.asarray(token, tokens.dtype))
+    given: Any = jax.device_put((np.asarray(keep), token))
+    stay, fill = (a.astype(tokens.dtype) for a in given)
+    return jnp.where(jnp.isin(tokens, stay), tokens, fill)
 
 
 def mean_embedding(table, x):
@@ -358,18 +371,22 @@ def learned(loss, start, *args, steps: int = 300, optimizer=None) -> Learned:
     kind = _loss_dtype(jax.eval_shape(loss, start, *args))
     optimizer = optax.adam(0.05) if optimizer is None else optimizer
 
-    def step(carry, _):
-        point, state, best, least = carry
-        value, slope = jax.value_and_grad(loss)(point, *args)
-        better = value < least
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, best)
-        updates, state = optimizer.update(slope, state, point)
-        moved = optax.apply_updates(point, updates)
-        return (moved, state, best, jnp.where(better, value, least)), value
+    def search(start, *args):
+        def step(carry, _):
+            point, state, best, least = carry
+            value, slope = jax.value_and_grad(loss)(point, *args)
+            better = value < least
+            best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, best)
+            with jax.numpy_dtype_promotion("standard"):  # optax 0.2 needs it
+                updates, state = optimizer.update(slope, state, point)
+                moved = optax.apply_updates(point, updates)
+            return (moved, state, best, jnp.where(better, value, least)), value
 
-    carry = start, optimizer.init(start), start, jnp.asarray(jnp.inf, kind)
-    (_, _, best, least), losses = jax.lax.scan(step, carry, length=steps + 1)
-    return Learned(best, *widen((least, losses)))
+        carry = start, optimizer.init(start), start, jnp.asarray(jnp.inf, kind)
+        (_, _, best, least), losses = jax.lax.scan(step, carry, length=steps + 1)
+        return Learned(best, *widen((least, losses)))
+
+    return compiled.function("baselines.learned", search)(start, *args)
 
 
 def _loss_dtype(output):
@@ -488,10 +505,14 @@ def compare(attribute, x, baselines, *args) -> Comparison:
     x = strong(x)
     for baseline in baselines:
         _checks.inputs("baselines.compare", x, baseline)
-    like = lambda a, b: jnp.broadcast_to(jnp.asarray(b).astype(a.dtype), a.shape)
-    filled = [jax.tree.map(like, x, baseline) for baseline in baselines]
+    filled = [spread(baseline, x) for baseline in baselines]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *filled)
     results = jax.vmap(lambda baseline: attribute(x, baseline, *args))(stacked)
+    return _compared(results)
+
+
+@jax.jit
+def _compared(results: Attribution) -> Comparison:
     values, structure = jax.tree.flatten(results.values)
     ranks = structure.unflatten(_ranks(values))
     surely = lambda v, e: (v > e).all(0) | (v < -e).all(0)
@@ -508,7 +529,9 @@ def compare(attribute, x, baselines, *args) -> Comparison:
 def _ranks(leaves):
     """The rank of each entry by absolute value among all leaves, row by row."""
     sizes = np.cumsum([math.prod(a.shape[1:]) for a in leaves])[:-1]
-    flat = jnp.concatenate([jnp.abs(a).reshape(len(a), -1) for a in leaves], 1)
+    dtype = np.result_type(*(a.dtype for a in leaves))
+    rows = [jnp.abs(a).astype(dtype).reshape(len(a), -1) for a in leaves]
+    flat = jnp.concatenate(rows, 1)
     order = jnp.argsort(-flat, axis=1)
     pieces = jnp.split(jnp.argsort(order, axis=1).astype(jnp.int32), sizes, axis=1)
     return [p.reshape(a.shape) for p, a in zip(pieces, leaves, strict=True)]
@@ -522,7 +545,7 @@ def _sampler(draw) -> Callable:
         keys = jax.random.split(key, len(leaves))
         return structure.unflatten([draw(k, a) for k, a in zip(keys, leaves, strict=True)])
 
-    return sample
+    return jax.jit(sample)
 
 
 def _check_rows(caller: str, data) -> int:

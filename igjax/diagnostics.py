@@ -14,7 +14,7 @@ from igjax._program import compiled
 from igjax._program.blocks import chunk
 from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import varying
-from igjax._tree import parameter_dtype, total, wide
+from igjax._tree import norms, parameter_dtype, total, wide
 from igjax.attribution import Attribution, Status
 from igjax.integration import recipes
 from igjax.integration.adaptive import NODES
@@ -56,8 +56,8 @@ def within(result: Attribution, tolerance: float) -> jax.Array:
     """
     if not tolerance > 0:
         raise ValueError(f"within: the tolerance must be positive, got {tolerance}.")
-    error, size = _norms(result)
-    bound = tolerance * size
+    error, size = norms(result)
+    bound = jax.device_put(np.asarray(tolerance, size.dtype)) * size
     return (error <= bound) & (jnp.abs(result.delta) <= bound)
 
 
@@ -84,7 +84,7 @@ def report(result: Attribution) -> str:
         <BLANKLINE>
         The values are within the tolerance of the exact ones. ...
     """
-    error, size = map(np.asarray, _norms(result))
+    error, size = map(np.asarray, norms(result))
     if np.ndim(result.delta):
         return _report_many(result, error, size)
     share = lambda part: f"{part:.2g} ({_percent(part, size)} of the attribution)"
@@ -158,7 +158,7 @@ def _advice(result, error, size) -> str:
         return _ADVICE[status]
     if not np.isfinite(error):
         return "The rule has no error estimate: use one of three nodes or more."
-    if np.isnan(result.delta):
+    if np.isinf(result.delta):
         return (
             "The values are not meant to add up to a difference of scores: there is no gap "
             "to judge them by, only their errors."
@@ -171,12 +171,6 @@ def _advice(result, error, size) -> str:
         "fixed rule puts its own far too high: rules.adaptive(tolerance) tells, or a few "
         "more nodes. Of random draws take more."
     )
-
-
-def _norms(result):
-    keep = np.ndim(result.delta)
-    size = jax.tree.map(jnp.abs, result.values)
-    return total(result.error, keep), total(size, keep)
 
 
 def _percent(part, whole) -> str:
@@ -263,8 +257,9 @@ def path_profile(f, *, rule=None, path=paths.straight, points: int = 200):
             return seen
         count = int(seen.panels)
         spare = NODES * (len(seen.edges) - count)
-        t, score, slope = (a[: len(a) - spare] for a in seen[:3])
-        return PathProfile(t, score, slope, seen.edges[:count], seen.panels)
+        first = lambda a, n: jax.lax.slice_in_dim(a, 0, n)
+        t, score, slope = (first(a, len(a) - spare) for a in seen[:3])
+        return PathProfile(t, score, slope, first(seen.edges, count), seen.panels)
 
     return profile
 
@@ -319,7 +314,7 @@ def _sweep(at, t, count, size):
     shapes = jax.eval_shape(at, t[0])
     zeros = jax.tree.map(lambda a: jnp.zeros(padded.shape, a.dtype), shapes)
     filled = jax.lax.fori_loop(0, -(-count // size), block, varying(zeros, shapes))
-    place = jnp.minimum(jnp.arange(t.size), count - 1)
+    place = jnp.minimum(jnp.arange(t.size, dtype=jnp.int32), count - 1)
     return jax.tree.map(lambda a: a[place], filled)
 
 
@@ -441,7 +436,7 @@ REFERENCE = adaptive(1e-6, max_evaluations=30_000)
 
 def _shares(result) -> tuple[float, float]:
     """The estimated error and the gap of one result, relative to the attribution."""
-    error, size = map(_host, _norms(result))
+    error, size = map(_host, norms(result))
     return _share(error, size), _share(np.abs(_host(result.delta)), size)
 
 

@@ -7,6 +7,7 @@ The result's scores are those at the two ends of the path, whatever they are.
 x, baseline and t arrive in float32 or wider; the point is cast to the dtype of x last.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
-from igjax._tree import cast_like, strong
+from igjax._tree import cast_like, strong, wide_labels
 
 __all__ = ["blur", "latent", "polyline", "pushforward", "staircase", "straight"]
 
@@ -46,7 +47,8 @@ def straight(x, baseline, t):
 
     def leaf(x, baseline):
         dx = x - baseline
-        return jnp.where(t < 0.5, baseline + t * dx, x - (1 - t) * dx)
+        share = jnp.asarray(t, dx.dtype)
+        return jnp.where(t < 0.5, baseline + share * dx, x - (1 - share) * dx)
 
     return jax.tree.map(leaf, x, baseline)
 
@@ -77,11 +79,11 @@ def polyline(*waypoints) -> Callable:
     def path(x, baseline, t):
         points = [baseline, *(_like(x, w) for w in waypoints), x]
         legs = len(points) - 1
-        leg = _leg(t, legs)
+        leg, share = _leg(t, legs)
         stacked = jax.tree.map(lambda *p: jnp.stack(p), *points)
         start = jax.tree.map(lambda a: a[leg], stacked)
         end = jax.tree.map(lambda a: a[leg + 1], stacked)
-        return straight(end, start, t * legs - leg)
+        return straight(end, start, share)
 
     return path
 
@@ -124,11 +126,13 @@ def staircase(turns, steps: int) -> Callable:
 
     def path(x, baseline, t):
         _check_like("staircase: turns", x, turns)
-        step = _leg(t, steps)
+        step, share = _leg(t, steps)
 
         def leaf(turn, x, baseline):
-            share = jnp.where(turn == step, t * steps - step, turn < step)
-            return straight(x, baseline, share)
+            turn = wide_labels(turn)
+            now = step.astype(turn.dtype)
+            past = (turn < now).astype(share.dtype)
+            return straight(x, baseline, jnp.where(turn == now, share, past))
 
         return jax.tree.map(leaf, turns, x, baseline)
 
@@ -136,8 +140,9 @@ def staircase(turns, steps: int) -> Callable:
 
 
 def _leg(t, legs: int):
-    """The leg of equal times that a path is on; at a corner, the one that begins."""
-    return jnp.clip(jnp.floor(t * legs), 0, legs - 1).astype(jnp.int32)
+    """The leg of equal times that a path is on, and its share; at corners the next one."""
+    leg = jnp.clip(jnp.floor(t * legs), 0, legs - 1)
+    return leg.astype(jnp.int32), t * legs - leg
 
 
 def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
@@ -184,7 +189,7 @@ def blur(max_sigma: float = 50.0, axes: tuple[int, ...] = (0, 1)) -> Callable:
 
     def path(x, baseline, t):
         del baseline
-        sigma = jnp.sinh((1 - t) * np.arcsinh(max_sigma))
+        sigma = jnp.sinh((1 - t) * math.asinh(max_sigma))
 
         def leaf(a):
             if not all(-a.ndim <= axis < a.ndim for axis in axes):

@@ -471,10 +471,14 @@ def on_panels(edges, panels) -> Rule:
         >>> igjax.rules.on_panels(edges, 2)
         Rule(30 nodes)
     """
+    return _on_panels(jnp.asarray(edges), jnp.asarray(panels, jnp.int32))
+
+
+@jax.jit
+def _on_panels(edges, panels) -> Rule:
     kronrod = gauss_kronrod(15)
-    edges = jnp.asarray(edges)
     count = edges.shape[0]
-    used = jnp.arange(count, dtype=jnp.int32) < jnp.asarray(panels, jnp.int32)
+    used = jnp.arange(count, dtype=jnp.int32) < panels
     # An unused panel repeats the first one, whose nodes are evaluated anyway.
     edges = jnp.where(used[:, None], edges, edges[:1])
     width = (edges[:, 1] - edges[:, 0])[:, None]

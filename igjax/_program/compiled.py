@@ -34,6 +34,7 @@ _SETTINGS = (
     "jax_default_prng_impl",
     "jax_numpy_dtype_promotion",
 )
+_PLACES = ("jax_enable_x64", "jax_default_device")
 _CACHE: dict[int, tuple[weakref.ref, dict]] = {}
 
 
@@ -67,12 +68,14 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
             got = type(function).__name__
             raise TypeError(f"{caller}: {name} must be callable, got a {got}.")
 
+    placed = on_device(rule)
+
     def attribute(x, baseline, /, *args):
         _checks.inputs(caller, x, baseline)
         call, bound = _unbind(f)
         given, static = split(caller, (bound, args))
         statics = [leaf[0] for leaf in static[1] if leaf]
-        operands = (x, baseline, given, _canonical(rule))
+        operands = (x, baseline, given, placed())
         look = lambda: observe((call, path), statics, (bound, args))
         observed = look()
 
@@ -214,6 +217,30 @@ def join(given, static):
 
 def _accept(*args) -> None:
     del args
+
+
+def on_device(rule):
+    """Makes a function that returns a rule with its tables and tolerances on the device.
+
+    They are moved there once, and not at each call; once more where x64, the default
+    device or the mesh in use was switched.
+    """
+    kept = {}
+
+    def placed():
+        settings = (getattr(jax.config, name) for name in _PLACES)
+        key = jax.sharding.get_abstract_mesh(), *settings
+        if key in kept:
+            return kept[key]
+        fresh = _canonical(rule)
+        if under_named_axes():  # what is made under them may not outlive them
+            return fresh
+        put = lambda a: a if isinstance(a, jax.Array) else jax.device_put(a)
+        with jax.ensure_compile_time_eval():  # or an outer trace would own them
+            kept[key] = jax.tree.map(put, fresh)
+        return kept[key]
+
+    return placed
 
 
 def _canonical(rule):

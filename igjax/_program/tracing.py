@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from igjax._program import jax_internals as internals
 
@@ -47,7 +46,7 @@ def trace(function, *args) -> Traced:
     jaxpr, (output,) = closed.jaxpr, found
     with jax.ensure_compile_time_eval():  # or an outer trace would own the constants
         constants = [
-            c if isinstance(c, jax.Array) else jnp.asarray(c) for c in closed.consts
+            c if isinstance(c, jax.Array) else jax.device_put(c) for c in closed.consts
         ]
 
     def run(constants, *args):

@@ -14,7 +14,7 @@ import numpy as np
 from igjax import paths, rules
 from igjax._program.affine import Sweep
 from igjax._program.blocks import chunk
-from igjax._tree import parameter_dtype, total, widen
+from igjax._tree import gap, parameter_dtype, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration import adaptive, hoisting
 from igjax.integration.path_integral import integrand, path_integral
@@ -58,7 +58,7 @@ def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
     evaluations = np.shape(rule.nodes)[-1]
     size = chunk_size or chunk(f, path, dtype, evaluations, end.size)
     values, error = path_integral(f, path, dtype, rule, size, pull)
-    delta = total(values, end.ndim) - (widen(end) - widen(start))
+    delta = gap(values, start, end)
     return without_tolerance(values, error, delta, start, end, evaluations, 2)
 
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from igjax._program.blocks import chunk
 from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import varying
-from igjax._tree import total
+from igjax._tree import norms
 from igjax.attribution import Attribution, Status
 
 CONFIDENCE = 0.95
@@ -47,7 +47,14 @@ _SEVERITY = [_WORSE.index(s) for s in Status]
 
 def worst(statuses):
     """The worst of statuses along their first axis, as that of a mean of their results."""
-    severity = jnp.asarray(_SEVERITY, jnp.int32)[statuses].max(0)
+    return _status(_severity(statuses).max(0))
+
+
+def _severity(status):
+    return jnp.asarray(_SEVERITY, jnp.int32)[status]
+
+
+def _status(severity):
     return jnp.asarray(_WORSE, jnp.int32)[severity]
 
 
@@ -136,7 +143,8 @@ def mean_of_pairs(draw, count: int, chunk_size):
         values = mean, squares, jax.tree.map(jnp.square, squares)
         nothing = jax.tree.map(jnp.zeros_like, values)
         scores = (both.delta.mean(0), both.score.mean(0), both.baseline_score.mean(0))
-        spent = (both.evaluations.sum(0), both.forwards.sum(0), both.jumps.sum(0))
+        count = lambda a: a.sum(0, dtype=jnp.int32)
+        spent = (count(both.evaluations), count(both.forwards), count(both.jumps))
         return Attribution(values, nothing, *scores, *spent, worst(both.status))
 
     found = mean_of(pair, pairs, chunk_size)
@@ -177,7 +185,7 @@ def _parts(result: Attribution):
     """What is merged, in the order of `_State` but for the count."""
     gauges = (result.score, result.baseline_score, result.delta)
     spent = (result.evaluations, result.forwards, result.jumps)
-    severity = jnp.asarray(_SEVERITY, jnp.int32)[result.status]
+    severity = _severity(result.status)
     return (result.values, gauges), result.values, result.error, spent, severity
 
 
@@ -196,7 +204,8 @@ def _merge(state: _State, parts, taken) -> _State:
     average = lambda a: summed(a) / more.astype(a.dtype)
     means = each(average, (values, gauges))
     share = lambda a: more.astype(a.dtype) / count.astype(a.dtype)
-    mean = each(lambda old, new: old + (new - old) * share(new), state.mean, means)
+    moved = lambda old, new: old + jnp.where(new == old, 0, (new - old) * share(new))
+    mean = each(moved, state.mean, means)  # that of a gap that is infinite is, too
 
     def deviations(old, a, before, now):
         within = summed((a - now[None]) ** 2)
@@ -234,21 +243,20 @@ def _finish(state: _State, looks: int, population, tolerance=None):
         return error / n + student(quantile, n - 1) * _root(variance)
 
     error = jax.tree.map(half_width, state.squares, state.error)
-    met = jnp.zeros(delta.shape, bool)
     severity = jnp.maximum(state.severity, _WORSE.index(Status.NO_TOLERANCE))
-    if tolerance is not None:
-        size = total(jax.tree.map(jnp.abs, values), delta.ndim)
-        bound = tolerance * size
-        met = (total(error, delta.ndim) <= bound) & (jnp.abs(delta) <= bound)
-        # A mean is verified if all its draws are.
-        spent = _WORSE.index(Status.BUDGET_SPENT)
-        sound = state.severity <= _WORSE.index(Status.NO_TOLERANCE)
-        severity = jnp.where(sound & ~met, spent, state.severity)
-    status = jnp.asarray(_WORSE, jnp.int32)[severity]
     evaluations, forwards, jumps = state.spent
-    scores = (delta, score, baseline_score)
-    spent = (evaluations, forwards, jumps)
-    return Attribution(values, error, *scores, *spent, status), met
+    scores, spent = (delta, score, baseline_score), (evaluations, forwards, jumps)
+    result = Attribution(values, error, *scores, *spent, _status(severity))
+    if tolerance is None:
+        return result, jnp.zeros(delta.shape, bool)
+    doubt, size = norms(result)
+    bound = jnp.asarray(tolerance, size.dtype) * size
+    met = (doubt <= bound) & (jnp.abs(delta) <= bound)
+    # A mean is verified if all its draws are.
+    unfinished = _WORSE.index(Status.BUDGET_SPENT)
+    sound = state.severity <= _WORSE.index(Status.NO_TOLERANCE)
+    severity = jnp.where(sound & ~met, unfinished, state.severity)
+    return dataclasses.replace(result, status=_status(severity)), met
 
 
 def _root(a):

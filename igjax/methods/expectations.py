@@ -18,7 +18,7 @@ import numpy as np
 
 from igjax import _checks, paths, rules
 from igjax._program import compiled
-from igjax._tree import parameter_dtype, spread, strong, total, widen
+from igjax._tree import gap, parameter_dtype, spread, strong
 from igjax.attribution import Attribution
 from igjax.integration.path_integral import estimated_error, integrand, weighted_sums
 from igjax.methods._draws import mean_of, mean_of_pairs, of_one
@@ -274,7 +274,7 @@ def expected_gradients(f, sample=None, *, draws=256, chunk_size=None):
             else:
                 baseline = pick(order[jnp.asarray(member)[k]])
             one = at(start + width * place, x, baseline, *args)
-            scaled = lambda a: (a * weight).astype(a.dtype)
+            scaled = lambda a: a * weight.astype(a.dtype)
             return dataclasses.replace(
                 one,
                 values=jax.tree.map(scaled, one.values),
@@ -309,7 +309,8 @@ def _some(key, rows: int, count: int):
     key_of_order, key_of_start = jax.random.split(key)
     _, order = jax.lax.top_k(jax.random.uniform(key_of_order, (rows,)), min(count, rows))
     # Of equal numbers, which millions of rows have, the first wins: it is a random row.
-    return (order + jax.random.randint(key_of_start, (), 0, rows)) % rows
+    start = jax.random.randint(key_of_start, (), 0, rows)
+    return (order + start.astype(order.dtype)) % rows
 
 
 def _one_gradient(f, path, operands, rule, chunk_size) -> Attribution:
@@ -323,8 +324,8 @@ def _one_gradient(f, path, operands, rule, chunk_size) -> Attribution:
 def _of_one_path(f, operands, attributions, values) -> Attribution:
     """The result for one baseline, with what the attributions leave of the scores."""
     score, start = f(operands.x), f(operands.baseline)
-    gap = total(attributions, 0) - (widen(score) - widen(start))
-    return of_one_gradient(values, gap, score, start, jnp.isfinite(gap))
+    missing = gap(attributions, start, score)
+    return of_one_gradient(values, missing, score, start, jnp.isfinite(missing))
 
 
 def _picker(caller, sample, x, baselines) -> tuple[Any, Callable]:

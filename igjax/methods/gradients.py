@@ -4,11 +4,10 @@ Both have the signature and the result of a path method, so that whatever takes 
 attribution (combinators, `baselines.compare`, a user's loop over methods) takes them. They
 look at f at x alone. So they need no rule, and their error is 0: a gradient is what it is.
 What they lack is completeness, and the result says so: `input_x_gradient` by its gap, which
-is the remainder of a first-order expansion, and `gradient` by a gap of NaN, because its
+is the remainder of a first-order expansion, and `gradient` by an infinite one, because its
 values are slopes, in other units than the score, and their sum means nothing.
 """
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 
 from igjax import paths, rules
 from igjax._program import compiled
-from igjax._tree import total, widen
+from igjax._tree import gap, total, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration.path_integral import along, gradients
 from igjax.integration.recipes import certified
@@ -39,9 +38,8 @@ def gradient(f):
 
     Returns:
         `attribute(x, baseline=None, *args) -> Attribution`. The baseline is there to make
-        methods exchangeable; if given, it is scored and nothing else. `error` is 0,
-        `delta` is NaN, so is `baseline_score` without a baseline, and `status` is
-        NO_TOLERANCE, or NON_FINITE.
+        methods exchangeable; it is scored, and nothing else; None is x itself. `error` is
+        0, `delta` is infinite, and `status` is NO_TOLERANCE, or NON_FINITE.
 
     Raises:
         TypeError: if x has complex leaves, and as `integrated_gradients`.
@@ -66,11 +64,7 @@ def gradient(f):
                     "numbers, whose gradient is complex. Use igjax.input_x_gradient(f), "
                     "whose values are real."
                 )
-        if baseline is not None:
-            return attribute(x, baseline, *args)
-        result = attribute(x, x, *args)
-        unknown = jnp.full_like(result.baseline_score, jnp.nan)
-        return dataclasses.replace(result, baseline_score=unknown)
+        return attribute(x, x if baseline is None else baseline, *args)
 
     return slopes
 
@@ -122,7 +116,7 @@ def _slopes(f, path, operands, rule, chunk_size) -> Attribution:
     del path, rule, chunk_size
     f = partial(f, operands)
     score, slopes = gradients(f, operands.x)
-    unknown = jnp.full_like(score, jnp.nan)
+    unknown = jnp.full_like(score, jnp.inf)
     finite = jnp.isfinite(total(widen(slopes), 0)) & jnp.isfinite(score)
     return of_one_gradient(widen(slopes), unknown, score, f(operands.baseline), finite)
 
@@ -134,12 +128,12 @@ def _products(f, path, operands, rule, chunk_size) -> Attribution:
     start = f(operands.baseline)
     ends = widen(operands.x), widen(operands.baseline)
     values = along(widen(slopes), jax.tree.map(jnp.subtract, *ends))
-    gap = total(values, 0) - (widen(score) - widen(start))
-    return of_one_gradient(values, gap, score, start, jnp.isfinite(gap))
+    missing = gap(values, start, score)
+    return of_one_gradient(values, missing, score, start, jnp.isfinite(missing))
 
 
-def of_one_gradient(values, gap, score, start, finite) -> Attribution:
+def of_one_gradient(values, delta, score, start, finite) -> Attribution:
     """The result of a method that takes one gradient, exactly what its definition says."""
     error = jax.tree.map(jnp.zeros_like, values)
     status = jnp.where(finite, Status.NO_TOLERANCE, Status.NON_FINITE)
-    return certified(values, error, widen(gap), start, score, status, 1, 1, 0)
+    return certified(values, error, widen(delta), start, score, status, 1, 1, 0)

@@ -17,6 +17,7 @@ Every feature is in one, so that the groups are as complete as the features were
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
-from igjax._tree import cast_like, parameter_dtype, strong, wide_labels, widen
+from igjax._tree import cast_like, parameter_dtype, strong, total, wide_labels, widen
 from igjax.attribution import Attribution, Status
 from igjax.methods.integrated import integrated_gradients
 
@@ -83,7 +84,7 @@ def grouped(
             dx = jnp.where(inside, a - b, jnp.nan)
             # What rounding leaves out: with it, x is reached exactly.
             rest = a - (b + dx)
-            scale = scales[group].astype(jnp.finfo(a.dtype).dtype)
+            scale = scales[group].astype(a.dtype)
             return b + scale * dx + scale * rest
 
         point = jax.tree.map(leaf, widen(x), _wide_like(baseline, x), groups)
@@ -95,8 +96,8 @@ def grouped(
         _checks.inputs("grouped", x, baseline)
         x = strong(x)
         groups = labels_of("grouped", groups, x, (), count)
-        scales = jnp.ones(count, parameter_dtype(x))
-        result = attribute(scales, 0.0, groups, x, strong(baseline), *args)
+        ones, zeros = _ends(count, parameter_dtype(x))
+        result = attribute(ones, zeros, groups, x, strong(baseline), *args)
         if validate is not None:  # last: a choice of outputs must have been traced
             validate(x, *args)
         return result
@@ -144,13 +145,18 @@ def aggregate(result: Attribution, groups, count: int) -> Attribution:
     _check_count("aggregate", count)
     lead = jnp.shape(result.score)
     labels = labels_of("aggregate", groups, result.values, lead, count)
+    return _aggregated(result, labels, count)
+
+
+@partial(jax.jit, static_argnums=2)
+def _aggregated(result: Attribution, labels, count: int) -> Attribution:
+    lead = jnp.ndim(result.score)
     insides = [_inside(g, count)[1].all() for g in jax.tree.leaves(labels)]
     valid = jnp.all(jnp.stack(insides))
 
     def sums(tree):
-        parts = jax.tree.map(lambda a, g: _sums(a, g, len(lead), count), tree, labels)
-        total = sum(jax.tree.leaves(parts)[1:], jax.tree.leaves(parts)[0])
-        return jnp.where(valid, total, jnp.nan)
+        parts = jax.tree.map(lambda a, g: _sums(a, g, lead, count), tree, labels)
+        return jnp.where(valid, total(parts, lead + 1), jnp.nan)
 
     met = result.status == Status.TOLERANCE_MET
     status = jnp.where(met, Status.NO_TOLERANCE, result.status)
@@ -192,6 +198,12 @@ def token_groups(labels: Sequence) -> np.ndarray:
         raise ValueError("token_groups: labels must have at least one token, got none.")
     new = [a is None or a != b for b, a in itertools.pairwise(labels)]
     return np.cumsum([0, *new]).astype(np.int32)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _ends(count: int, dtype):
+    """Where all groups are at x, and where all are at the baseline."""
+    return jnp.ones(count, dtype), jnp.zeros(count, dtype)
 
 
 def _wide_like(baseline, x):

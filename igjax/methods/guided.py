@@ -17,7 +17,7 @@ from jax.core import Tracer
 from igjax import _checks, paths
 from igjax._program import compiled
 from igjax._program.convolutions import in_loop_layout
-from igjax._tree import flattener, parameter_dtype, widen
+from igjax._tree import flattener, gap, parameter_dtype, widen
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
 
@@ -100,11 +100,8 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
         place = _advance(place, jnp.abs(gradient), lengths, t, walk)
         there = paths.straight(x, baseline, place)
         reached, new = slope(there)
-        gain, first, last = (
-            reached - score,
-            (there - point) * gradient,
-            (there - point) * new,
-        )
+        parts = (reached - score, (there - point) * gradient, (there - point) * new)
+        gain, first, last = (a.astype(sums.dtype) for a in parts)
         late = _share(gain - first.sum(), (last - first).sum())
         values = values + first + late * (last - first)
         error = error + jnp.maximum(late, 1 - late) * jnp.abs(last - first)
@@ -113,11 +110,11 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
     start, gradient = slope(baseline)
     # Sums are as wide as the wider of features and scores.
     zeros = jnp.zeros_like(x - baseline + gradient)
-    sums = zeros.astype(jnp.result_type(zeros, start))
+    sums = zeros.astype(np.result_type(zeros.dtype, start.dtype))
     state = (zeros, baseline + zeros, start, gradient, sums, sums)
     nodes = jnp.asarray(walk.nodes, dtype)
     (_, _, end, _, values, error), _ = lax.scan(step, state, nodes)
-    delta = values.sum() - (end - start)
+    delta = gap(values, start, end)
     both = unravel(values), unravel(error)
     return without_tolerance(*both, delta, start, end, len(nodes) + 1, 0)
 
@@ -144,11 +141,12 @@ def _advance(place, slopes, lengths, t, walk):
     """
     if not len(place):
         return place
-    fraction = jnp.clip(walk.fraction, 0, 1)  # beyond, the search would not end
-    valid = (walk.fraction == fraction) & (walk.max_distance >= 0)
-    distance = jnp.where(valid, walk.max_distance, jnp.nan)
-    furthest = jnp.minimum(t + distance, 1).astype(place.dtype)
-    place = jnp.maximum(place, (t - distance).astype(place.dtype))
+    given, distance = (jnp.asarray(a, place.dtype) for a in walk[1:])
+    fraction = jnp.clip(given, 0, 1)  # beyond, the search would not end
+    valid = (given == fraction) & (distance >= 0)
+    distance = jnp.where(valid, distance, jnp.nan)
+    furthest = jnp.minimum(t + distance, 1)
+    place = jnp.maximum(place, t - distance)
     room = lengths * jnp.maximum(furthest - place, 0)
     needed = jnp.maximum((lengths * (1 - place)).sum() - lengths.sum() * (1 - t), 0)
     movable = room > 0

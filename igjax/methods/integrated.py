@@ -1,5 +1,6 @@
 """The methods: integrated gradients and Jacobians, short recipes over the path integral."""
 
+import jax
 from jax.core import Tracer
 
 from igjax import paths, rules
@@ -143,7 +144,7 @@ def adaptive_rule(f, *, rule=None, path=paths.straight):
     def fixed(x, baseline, /, *args):
         edges, panels = make(x, baseline, *args)
         if not isinstance(panels, Tracer):
-            edges = edges[: int(panels)]
+            edges = jax.lax.slice_in_dim(edges, 0, int(panels))
         return rules.on_panels(edges, panels)
 
     return fixed

@@ -25,7 +25,7 @@ from numpy.polynomial import legendre
 from igjax import _checks, paths
 from igjax._program import compiled
 from igjax._program.jax_internals import varying
-from igjax._tree import flattener, parameter_dtype, strong, widen
+from igjax._tree import flattener, gap, parameter_dtype, strong
 from igjax.attribution import Attribution
 from igjax.integration.path_integral import estimated_error
 from igjax.integration.recipes import without_tolerance
@@ -112,7 +112,7 @@ def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
     """
     _checks.function("integrated_hessian_product", "f", f)
     caller = "integrated_hessian_product"
-    rule = _log_rule(caller, nodes)
+    rule = compiled.on_device(_log_rule(caller, nodes))
 
     def attribute(x, baseline, weights, /, *args):
         shapes = [jax.tree.map(np.shape, tree) for tree in (x, weights)]
@@ -123,7 +123,7 @@ def integrated_hessian_product(f, *, nodes: int = 16) -> Callable:
             )
         directions = strong(weights)
         _checks.real(caller, directions, "weights")
-        sweep = rule._replace(directions=directions)
+        sweep = rule()._replace(directions=directions)
         return _attribution(caller, _product, f, sweep, None)(x, baseline, *args)
 
     return attribute
@@ -276,8 +276,8 @@ def _flat(caller: str, f, path, operands, rule, chunk_size) -> _Flat:
 def _result(flat: _Flat, rows, shape, count) -> Attribution:
     """The result of sums (values and nulls, ...), brought into shape."""
     values, error = rows[0], estimated_error(rows)
-    end, start = widen(flat.ends)
-    delta = values.sum() - (end - start)
+    end, start = flat.ends
+    delta = gap(values, start, end)
     return without_tolerance(shape(values), shape(error), delta, start, end, count, 2)
 
 

@@ -43,7 +43,7 @@ from igjax import _checks, paths, rules
 from igjax._program import compiled, tagged
 from igjax._program.compiled import Operands
 from igjax._program.jax_internals import varying
-from igjax._tree import cast_like, strong, total, widen
+from igjax._tree import cast_like, gap, norms, strong, widen
 from igjax.attribution import Attribution, Status
 from igjax.frameworks import linen
 from igjax.integration import adaptive
@@ -659,25 +659,28 @@ def _parts(joint: Attribution) -> list[Attribution]:
     """What a result says of each part of the first half of its values."""
     values: Any = joint.values
     errors: Any = joint.error
-    change = joint.score - joint.baseline_score
+    ends = joint.baseline_score, joint.score
     return [
-        dataclasses.replace(joint, values=v, error=e, delta=total(v, 0) - change)
+        dataclasses.replace(joint, values=v, error=e, delta=gap(v, *ends))
         for v, e in zip(values[0], errors[0], strict=True)
     ]
 
 
 def _rejudged(joint: Attribution, rule, x) -> list[Attribution]:
     """Asks of each part alone what the rule has asked of all parts together."""
-    size = lambda values: total(jax.tree.map(jnp.abs, values), 0)
+    absolute = 0.0 if rule.absolute_tolerance is None else rule.absolute_tolerance
+    tolerance = jnp.asarray(rule.tolerance, joint.delta.dtype)
     peak = jnp.maximum(abs(joint.score), abs(joint.baseline_score))
     # The level of rounding is at least that of the ends and of the values.
-    rounding = unit(x, joint.score.dtype) * (peak + size(joint.values))
-    absolute = 0.0 if rule.absolute_tolerance is None else rule.absolute_tolerance
-    floor = absolute + adaptive.FLOOR * rounding
+    level = peak.astype(joint.delta.dtype) + norms(joint)[1]
+    floor = (
+        jnp.asarray(absolute, level.dtype)
+        + adaptive.FLOOR * unit(x, joint.score.dtype) * level
+    )
 
     def judged(part):
-        bound = jnp.maximum(rule.tolerance * size(part.values), floor)
-        within = total(part.error, 0) + abs(joint.delta) <= bound
+        doubt, size = (a.astype(floor.dtype) for a in norms(part))
+        within = doubt + abs(joint.delta) <= jnp.maximum(tolerance * size, floor)
         met = part.status == Status.TOLERANCE_MET
         status = jnp.where(met & ~within, Status.NOT_VERIFIED, part.status)
         return dataclasses.replace(part, status=status)

@@ -81,8 +81,8 @@ def smooth_squared(
 
     $$a_i = \mathrm{E}_\varepsilon\, A_i(x + \varepsilon)^2$$
 
-    It has no sign and no completeness: `delta` is NaN. It is the square of the mean plus
-    the variance; see `smooth` and `smooth_variance` for either.
+    It has no sign and no completeness: `delta` is infinite. It is the square of the mean
+    plus the variance; see `smooth` and `smooth_variance` for either.
 
     Args:
         attribute: as in `smooth`.
@@ -119,9 +119,9 @@ def smooth_variance(
 
     $$a_i = \mathrm{Var}_\varepsilon\, A_i(x + \varepsilon)$$
 
-    It has no sign and no completeness: `delta` is NaN. The estimate is unbiased and made
-    of differences of attributions only, never of squares, so that a constant attribution
-    has a variance of exactly 0, however large it is.
+    It has no sign and no completeness: `delta` is infinite. The estimate is unbiased and
+    made of differences of attributions only, never of squares, so that a constant
+    attribution has a variance of exactly 0, however large it is.
 
     Args:
         attribute: as in `smooth`.
@@ -222,7 +222,11 @@ def _range(a):
 def _noise(key, x, widths):
     leaves, structure = jax.tree.flatten(x)
     keys = structure.unflatten(list(jax.random.split(key, len(leaves))))
-    normal = lambda key, a, w: w * jax.random.normal(key, a.shape, wide(a.dtype))
+
+    def normal(key, a, width):
+        drawn = jax.random.normal(key, a.shape, wide(a.dtype))
+        return width.astype(drawn.dtype) * drawn
+
     return jax.tree.map(normal, keys, x, widths)
 
 
@@ -267,7 +271,7 @@ def _combined(results: Attribution, statistic) -> Attribution:
     return Attribution(
         values=values,
         error=error,
-        delta=delta if statistic is _mean else jnp.full_like(delta, jnp.nan),
+        delta=delta if statistic is _mean else jnp.full_like(delta, jnp.inf),
         score=results.score.mean(0),
         baseline_score=results.baseline_score.mean(0),
         evaluations=results.evaluations.sum(0, dtype=jnp.int32),
