@@ -49,6 +49,10 @@ def score(x):
     return z.sum() + x[0] * x[1]
 
 
+def kinked(x):
+    return jax.nn.relu(x * x[0] + 0.1).sum()
+
+
 def wide_score(x):
     """A score of too many features to take all coalitions of them."""
     return score(jnp.repeat(x, 4) * jnp.linspace(0.5, 1, 12, dtype=x.dtype))
@@ -143,12 +147,13 @@ for method in RANDOM:
 
 for name, build in {
     "adaptive_rule": lambda: igjax.adaptive_rule(score, rule=ADAPTIVE),
+    "shapley_interactions": lambda: perturbation.shapley_interactions(score),
     "ablation": lambda: perturbation.ablation(score),
     "occlusion": lambda: perturbation.occlusion(score, (2,)),
     "deeplift": lambda: propagation.deeplift(score),
     "relevance": lambda: propagation.relevance(score),
-    "guided_gradient": lambda: propagation.guided_gradient(score),
-    "deconvnet_gradient": lambda: propagation.deconvnet_gradient(score),
+    "guided_gradient": lambda: propagation.guided_gradient(kinked),
+    "deconvnet_gradient": lambda: propagation.deconvnet_gradient(kinked),
     "layer_deeplift": lambda: propagation.layer_deeplift(score, "z"),
     "layer_relevance": lambda: propagation.layer_relevance(score, "z"),
     "guided": lambda: igjax.guided_integrated_gradients(score, steps=5),
@@ -206,7 +211,6 @@ for name, build in {
     "banzhaf_values": lambda: perturbation.banzhaf_values(score),
     "lime": lambda: perturbation.lime(score, budget=32),
     "rise": lambda: perturbation.rise(score, budget=32),
-    "shapley_interactions": lambda: perturbation.shapley_interactions(score),
     "expected, tolerance": lambda: igjax.expected(
         IG(score, rule=ADAPTIVE), baselines.uniform(-0.1, 0.1), **_SAMPLED
     ),
@@ -218,6 +222,7 @@ for name, build in {
     _add(name, build, "key", *ENDS)
 
 _add("expected of rows", lambda: igjax.expected(IG(score)), "key", "x", "rows")
+_add("owen_values", lambda: perturbation.owen_values(score), "key", *ENDS, "labels")
 _add("expected of some rows", lambda: igjax.expected_gradients(score), "key", "x", "rows")
 hessian = partial(igjax.integrated_hessian_product, score, nodes=3)
 _add("hessian_product", hessian, *ENDS, "weights")
@@ -311,6 +316,7 @@ _OF_KINDS = {
 _KEYED = {"shapley", "smooth", "expected", "expected_gradients"}
 _KEYED.add("expected_integrated_gradients")
 _REAL = {"guided", "hessians", "layer", "layers", "layer, adaptive"}
+_REAL |= {"relevance", "deeplift"}
 
 
 def _itself(key, baseline):

@@ -27,7 +27,8 @@ from tests.settings import (
 # One call of each family; the others are slow tests.
 QUICK = {
     *("integrated_gradients, fixed", "integrated_gradients, adaptive", "gradient"),
-    *("guided", "hessian_product", "deeplift", "shapley_values", "grouped, fixed", "aggregate"),
+    *("guided", "hessian_product", "deeplift", "shapley_values", "grouped, fixed"),
+    "aggregate",
     *("layer_conductance, fixed", "smooth with a key", "expected of some rows", "within"),
     *("path staircase", "baselines.compare", "converged", "example", "select"),
     *("mixed: integrated_gradients", "wide: expected_gradients", "report of a batch"),

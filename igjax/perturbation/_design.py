@@ -120,9 +120,9 @@ def _subset(number, n: int, s: int):
         number, left = carry
         first = table[i, left]  # so many subsets have all of `left` below i
         take = (left > 0) & (number >= first)
-        carry = jnp.where(take, number - first, number), left - take
+        carry = jnp.where(take, number - first, number), left - take.astype(left.dtype)
         return carry, take
 
     start = number.astype(jnp.int32), jnp.full(number.shape, s, jnp.int32)
-    _, taken = jax.lax.scan(step, start, jnp.arange(n - 1, -1, -1))
+    _, taken = jax.lax.scan(step, start, jnp.arange(n - 1, -1, -1, dtype=jnp.int32))
     return taken[::-1].T

@@ -18,7 +18,7 @@ import numpy as np
 from igjax import _checks, paths
 from igjax._program import compiled
 from igjax._program.blocks import chunk
-from igjax._tree import flattener, parameter_dtype, widen
+from igjax._tree import flattener, gap, parameter_dtype, widen
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
 
@@ -35,7 +35,7 @@ class Game(NamedTuple):
 class Draws(NamedTuple):
     """Stands where a rule stands: what a method draws with, a key or more."""
 
-    nodes: np.ndarray
+    nodes: Any
     given: Any
 
 
@@ -53,9 +53,10 @@ def attribution(caller: str, recipe, f, chunk_size):
     """
     _checks.function(caller, "f", f)
     _checks.chunk_size(caller, chunk_size)
+    nodes = compiled.on_device(np.zeros(1))
 
     def attribute(given, x, baseline, /, *args):
-        draws = Draws(np.zeros(1), given)
+        draws = Draws(nodes(), given)
         inner = compiled.attribution(
             caller, recipe, f, paths.straight, draws, chunk_size, scalar=True
         )
@@ -111,7 +112,7 @@ def played(f, operands, chunk_size) -> Game:
 
     players = sum(a.size for a in jax.tree.leaves(x))
     kind = jax.eval_shape(score, jax.ShapeDtypeStruct((players,), bool)).dtype
-    return Game(players, jnp.result_type(dtype, kind), unravel, scores)
+    return Game(players, np.result_type(dtype, kind), unravel, scores)
 
 
 def ends(game: Game):
@@ -122,6 +123,6 @@ def ends(game: Game):
 def result(game: Game, values, error, scores, forwards: int) -> Attribution:
     """The result of values and errors, vectors of the features, and both ends' scores."""
     start, end = scores
-    delta = values.sum() - (end - start)
+    delta = gap(values, start, end)
     both = game.unravel(values), game.unravel(error)
     return without_tolerance(*both, delta, start, end, 0, forwards)

@@ -85,9 +85,10 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     m, n = z.shape
     tables = jax.tree.map(lambda a: jnp.asarray(a, y.dtype), _tables(n, shapley))
     agree = jnp.round((n + z @ z.T) / 2).astype(jnp.int32)
-    linear = z / 2 * seen[:, None]
+    weight = seen.astype(y.dtype)
+    linear = z / 2 * weight[:, None]
     y = jnp.where(seen, y, 0)
-    degrees = seen.sum() - n
+    degrees = weight.sum() - n
 
     def factor(kernel):
         """The Cholesky factor of the covariance, and its solutions of the linear part."""
@@ -114,7 +115,7 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     lower, halves = factor(kernel)
     size = jnp.round((n + z.sum(1)) / 2).astype(jnp.int32)
     sections = jnp.where(z > 0, inside[size][:, None], -outside[size][:, None])
-    return _conditioned(lower, halves, sections * seen[:, None], variance, degrees)
+    return _conditioned(lower, halves, sections * weight[:, None], variance, degrees)
 
 
 def _conditioned(lower, halves, sections, variance, degrees) -> Posterior:

@@ -38,11 +38,12 @@ def mean_of_pairs(game: Game, turns_of, pairs: int, ends):
         turns = turns_of(k)
         pair = (gains(turns) + gains(n - 1 - turns)) / 2
         above = pair - mean
-        mean = mean + above / (k + 1)
+        mean = mean + above / (k + 1).astype(above.dtype)
         return (mean, squares + above * (pair - mean)), None
 
     zeros = varying(jnp.zeros(n, game.dtype), ends)
-    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(pairs))
+    numbers = jnp.arange(pairs, dtype=jnp.int32)
+    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), numbers)
     quantile = student((1 + CONFIDENCE) / 2, pairs - 1)
     positive = squares > 0
     root = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)

@@ -23,7 +23,7 @@ def count_within(players: int, budget: int) -> bool:
 def scores(game: Game):
     """The scores of all coalitions, (2,) * n: along the axis of a feature, out and in."""
     n = game.players
-    bits = jnp.arange(n)
+    bits = jnp.arange(n, dtype=jnp.int32)
     found = game.scores(lambda k: (k >> bits) & 1 > 0, 2**n)
     # The last feature is the highest bit, and so the first axis.
     return found.reshape((2,) * n).transpose().astype(game.dtype)

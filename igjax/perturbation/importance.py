@@ -44,7 +44,8 @@ def permutation_importance(loss, *, shuffles: int = 8, chunk_size=None):
         `importance(key, xs, ys, *args) -> Attribution`, of rows, pytrees with an axis of
         rows in front. Values are like one row of xs, in units of the loss; `error` is the
         half-width of a 95% interval for the importance on the population that the rows
-        are drawn from. `score` is the mean loss, `baseline_score` and `delta` are NaN.
+        are drawn from. `score` is the mean loss, `baseline_score` and `delta` are
+        infinite.
 
     Raises:
         TypeError: if loss is not callable, xs have no floating leaves, or the key is none.
@@ -129,7 +130,7 @@ def _importance(loss, settings, xs, ys, args) -> Attribution:
     values = received.mean(0)
     spread = (received + lent).std(0, ddof=1) / math.sqrt(rows)
     error = student((1 + CONFIDENCE) / 2, rows - 1) * spread
-    unknown = jnp.full_like(alone[0], jnp.nan)
+    unknown = jnp.full_like(alone[0], jnp.inf)
     both = unravel(values.astype(dtype)), unravel(error.astype(dtype))
     finite = jnp.isfinite(values).all()
     status = jnp.where(finite, Status.NO_TOLERANCE, Status.NON_FINITE)

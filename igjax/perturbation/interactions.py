@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
+from igjax._tree import gap
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
 from igjax.perturbation import _subsets
@@ -79,7 +80,7 @@ def _recipe(budget: int):
         rows = jax.vmap(game.unravel, out_axes=0)(matrix)  # leaves (n, *shape)
         values = _split_rows(rows, operands.x)
         zeros = jax.tree.map(jnp.zeros_like, values)
-        delta = matrix.sum() - (end - start)
+        delta = gap(matrix, start, end)
         return without_tolerance(values, zeros, delta, start, end, 0, 2**n)
 
     return recipe

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
-from igjax._tree import total
+from igjax._tree import gap
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
 from igjax.perturbation import _games
@@ -64,7 +64,7 @@ def _ablated(f, path, operands, draws, chunk_size) -> Attribution:
     del path, draws
     game = _games.played(f, operands, chunk_size)
     n = game.players
-    every = jnp.arange(n)
+    every = jnp.arange(n, dtype=jnp.int32)
     without = game.scores(lambda k: every != k, n)
     start, end = _games.ends(game)
     values = (end - without).astype(game.dtype)
@@ -129,7 +129,7 @@ def _occluding(window, strides):
         axes = [_axes(*sizes) for sizes in zip(shapes, windows, steps, strict=True)]
         game = _games.played(f, operands, chunk_size)
         counts = [math.prod(len(hidden) for hidden in leaf) for leaf in axes]
-        before = np.cumsum([0, *counts])
+        before = np.cumsum([0, *counts]).tolist()
 
         def mask_of(k):
             hidden = [
@@ -139,14 +139,13 @@ def _occluding(window, strides):
             return ~jnp.concatenate([mask.ravel() for mask in hidden])
 
         start, end = _games.ends(game)
-        losses = (end - game.scores(mask_of, int(before[-1]))).astype(game.dtype)
-        pieces = jnp.split(losses, before[1:-1])
+        losses = (end - game.scores(mask_of, before[-1])).astype(game.dtype)
+        pieces = jnp.split(losses, np.array(before[1:-1], int))
         parts = [_means(leaf, p) for leaf, p in zip(axes, pieces, strict=True)]
         values = structure.unflatten(parts)
-        delta = total(values, 0) - (end - start)
         zeros = jax.tree.map(jnp.zeros_like, values)
-        forwards = int(before[-1]) + 2
-        return without_tolerance(values, zeros, delta, start, end, 0, forwards)
+        delta = gap(values, start, end)
+        return without_tolerance(values, zeros, delta, start, end, 0, before[-1] + 2)
 
     return recipe
 

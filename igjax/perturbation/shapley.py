@@ -233,7 +233,7 @@ def _within_tolerance(game, key, pairs, law, shapley, tolerance) -> Attribution:
     z, _ = _with_end(drawn.z, unscored, (end - start) / 2)
 
     def read(g, count):
-        seen = jnp.arange(len(z)) < count
+        seen = jnp.arange(len(z), dtype=jnp.int32) < count
         seen = seen.at[-1].set(True)
         y = _with_end(drawn.z, g, (end - start) / 2)[1]
         found = _gaussian.posterior(z, y, seen, shapley=shapley)

@@ -138,7 +138,8 @@ def _line(budget: int, width: float, ridge: float):
         weights = jnp.exp(-((distance / width) ** 2))
         values, error = _fit(masks.astype(game.dtype), scores, weights, ridge)
         both = ends(game)
-        return result(game, values, error * (not every), both, len(masks) + 2)
+        error = jnp.zeros_like(error) if every else error
+        return result(game, values, error, both, len(masks) + 2)
 
     return recipe
 

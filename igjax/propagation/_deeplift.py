@@ -89,7 +89,8 @@ def certified_change(values, found, *, complete=True) -> Attribution:
     """The result, NOT_VERIFIED where what must be complete misses the change."""
     score, start = found.score, found.baseline_score
     delta = gap(values, widen(score) - widen(start))
-    size = total(jax.tree.map(jnp.abs, values), 0) + widen(abs(score) + abs(start))
+    ends = widen(abs(score) + abs(start)).astype(delta.dtype)
+    size = total(jax.tree.map(jnp.abs, values), 0).astype(delta.dtype) + ends
     rounding = abs(delta) <= ROUNDING * found.unit * size
     status = jnp.where(rounding | (not complete), Status.NO_TOLERANCE, Status.NOT_VERIFIED)
     status = jnp.where(jnp.isfinite(delta), status, Status.NON_FINITE)

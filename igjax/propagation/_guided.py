@@ -34,7 +34,7 @@ def guided_gradient(f):
 
     Returns:
         `attribute(x, baseline=None, *args) -> Attribution`, as `igjax.gradient` does:
-        `delta` is NaN, since slopes add up to nothing.
+        `delta` is infinite, since slopes add up to nothing.
 
     Raises:
         TypeError: as `igjax.gradient`.
@@ -52,7 +52,7 @@ def guided_gradient(f):
         Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015.
         Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
     """
-    return _slopes("guided_gradient", _guided, f)
+    return at_x("guided_gradient", _guided, f)
 
 
 def deconvnet_gradient(f):
@@ -83,7 +83,7 @@ def deconvnet_gradient(f):
     References:
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014.
     """
-    return _slopes("deconvnet_gradient", _deconvolved, f)
+    return at_x("deconvnet_gradient", _deconvolved, f)
 
 
 def guided_grad_cam(f, layer: str, resize=None):
@@ -103,7 +103,7 @@ def guided_grad_cam(f, layer: str, resize=None):
 
     Returns:
         `attribute(x, baseline=None, *args) -> Attribution`, of values like x; `delta` is
-        NaN.
+        infinite.
 
     Raises:
         TypeError: as `guided_gradient` and `igjax.grad_cam`.
@@ -138,19 +138,6 @@ def _nearest(places, shape):
     return jax.image.resize(places, shape, "nearest")
 
 
-def _slopes(caller: str, recipe, f):
-    attribute = at_x(caller, recipe, f)
-
-    def slopes(x, baseline=None, /, *args) -> Attribution:
-        result = attribute(x, baseline, *args)
-        if baseline is not None:
-            return result
-        unknown = jnp.full_like(result.baseline_score, jnp.nan)
-        return dataclasses.replace(result, baseline_score=unknown)
-
-    return slopes
-
-
 def _guided(f, path, operands, rule, chunk_size) -> Attribution:
     del path, rule, chunk_size
     return _changed("guided_gradient", guided(), f, operands)
@@ -166,7 +153,7 @@ def _changed(caller: str, rule, f, operands) -> Attribution:
     f = partial(f, operands)
     composite = ((relu, rule), *_ELSEWHERE)
     found = multipliers(caller, f, operands.x, None, composite)
-    unknown = jnp.full_like(found.score, jnp.nan)
+    unknown = jnp.full_like(found.score, jnp.inf)
     slopes = widen(found.slopes)
     finite = jnp.isfinite(total(slopes, 0)) & jnp.isfinite(found.score)
     start = f(operands.baseline)

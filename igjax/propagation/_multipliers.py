@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from igjax._tree import total, widen
 from igjax.attribution import Attribution
@@ -73,7 +74,9 @@ def products(slopes, ends, starts=None):
 
 def gap(values, change):
     """By how much values miss a change."""
-    return total(values, 0) - change
+    whole = total(values, 0)
+    dtype = np.result_type(whole.dtype, change.dtype)
+    return whole.astype(dtype) - change.astype(dtype)
 
 
 def of_no_tolerance(values, delta, score) -> Attribution:
