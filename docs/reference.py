@@ -2,7 +2,7 @@
 
 A name that is exported is documented: no list is kept here. Those of the top level stand in
 the order of `igjax/__init__.py`, a page for each module they come from; then the toolboxes,
-the plots and the models.
+the wings, the plots and the models.
 """
 
 import ast
@@ -16,6 +16,8 @@ from pathlib import Path
 import igjax
 import igjax.models
 import igjax.plots
+
+WINGS = ("igjax.propagation", "igjax.perturbation", "igjax.metrics")
 
 
 def groups() -> dict[str, tuple[str, list[str]]]:
@@ -32,7 +34,7 @@ def groups() -> dict[str, tuple[str, list[str]]]:
             found[title] = node.module, [f"igjax.{name}" for name in exported]
     for module in toolboxes:
         found[module] = module, _exported(module)
-    for package in ("igjax.plots", "igjax.models"):
+    for package in (*WINGS, "igjax.plots", "igjax.models"):
         found[package] = package, _exported(package)
         for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
             module = f"{package}.{info.name}"

@@ -1,14 +1,14 @@
 """igjax: path attributions for JAX as function transformations, with their own error."""
 
+import importlib
 from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from igjax import (
     baselines as baselines,
     diagnostics as diagnostics,
-    metrics as metrics,
     paths as paths,
-    perturbation as perturbation,
-    propagation as propagation,
     rules as rules,
 )
 from igjax.attribution import Attribution as Attribution, Status as Status
@@ -67,4 +67,26 @@ from igjax.running.jobs import attribute_batches as attribute_batches
 from igjax.running.sharding import sharded as sharded
 from igjax.running.storage import Saved as Saved, load as load, save as save
 
+if TYPE_CHECKING:
+    from igjax import (
+        metrics as metrics,
+        perturbation as perturbation,
+        propagation as propagation,
+    )
+
 __version__ = version("igjax")
+
+
+_WINGS = ("metrics", "perturbation", "propagation")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports a wing when it is first named: together they are half of the package."""
+    if name in _WINGS:
+        return importlib.import_module(f"igjax.{name}")
+    raise AttributeError(f"module 'igjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """All names, those of wings that wait among them."""
+    return sorted({*globals(), *_WINGS})

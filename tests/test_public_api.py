@@ -22,10 +22,10 @@ MODULES = [
 ]
 
 
-def exported(module):
+def exported(module) -> list[str]:
     """Public names of a module: its `__all__`, or what it imports `as` the same name."""
     if hasattr(module, "__all__"):
-        return module.__all__
+        return list(vars(module)["__all__"])
     nodes = ast.walk(ast.parse(inspect.getsource(module)))
     imports = [alias for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names]
     return [alias.name for alias in imports if alias.name == alias.asname]

@@ -6,7 +6,7 @@ side by side at both ends: its rule sees what flowed in at the baseline. No grad
 into that pass.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -188,8 +188,10 @@ def _put(unit: Unit, values: Values, results) -> None:
 
 def _scan(caller, reading, unit: Unit, values: Values) -> None:
     (step,), (body,) = unit.steps, unit.bodies
-    loop, paired = internals.scan(step.eqn), values.reference is not None
-    assert loop is not None
+    loop, paired = (
+        cast(internals.Scan, internals.scan(step.eqn)),
+        values.reference is not None,
+    )
     levels = [body.levels[i] for i in body.program.inputs]
     packed = [_packed(values, i, k) for i, k in zip(step.inputs, levels, strict=True)]
     first, last = loop.constants, loop.constants + loop.carries

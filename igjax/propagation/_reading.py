@@ -13,7 +13,7 @@ Four things make a list of equations readable as layers and activations.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 
@@ -346,8 +346,7 @@ class _Reader:
     # -- control flow
 
     def _loop(self, step: Step, levels) -> Unit:
-        loop = internals.scan(step.eqn)
-        assert loop is not None
+        loop = cast(internals.Scan, internals.scan(step.eqn))
         body = Program(loop.body, step.place)
         first, last = loop.constants, loop.constants + loop.carries
         while True:
