@@ -268,7 +268,7 @@ def _correlation(a, b) -> Correlation:
     a, b = (v / jnp.sqrt((v**2).mean()) for v in (a, b))  # NaN where nothing varies
     r = (a * b).mean()
     influence = a * b - r / 2 * (a**2 + b**2)
-    tiny = jnp.finfo(r.dtype).eps
+    tiny = float(jnp.finfo(r.dtype).eps)
     width = half_width(influence.std(), count) / jnp.maximum(1 - r**2, tiny)
     z = jnp.arctanh(jnp.clip(r, -1 + tiny, 1 - tiny))
     return Correlation(r, jnp.tanh(z - width), jnp.tanh(z + width))

@@ -92,7 +92,7 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
 
     def factor(kernel):
         """The Cholesky factor of the covariance, and its solutions of the linear part."""
-        nugget = NUGGET * jnp.finfo(y.dtype).eps
+        nugget = NUGGET * float(jnp.finfo(y.dtype).eps)
         known = seen[:, None] & seen[None, :]
         covariance = jnp.where(known, kernel[agree], 0)
         diagonal = jnp.where(seen, (1 + nugget) * kernel[n], 1)
@@ -106,7 +106,7 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
         inner, residual = _projected(half, rest)
         squares = (residual**2).sum()
         logs = 2 * jnp.log(jnp.diag(lower)).sum() + 2 * jnp.log(jnp.diag(inner)).sum()
-        tiny = jnp.finfo(y.dtype).tiny
+        tiny = float(jnp.finfo(y.dtype).tiny)
         found = -(degrees * jnp.log(jnp.maximum(squares, tiny)) + logs) / 2
         return jnp.where(jnp.isfinite(found), found, -jnp.inf)
 

@@ -589,7 +589,7 @@ def _slope_between(g, x, r):
     d = x - r
     secant = (y - s) / jnp.where(d == 0, 1, d)
     # What rounding of y, s, x and r does to the secant, times what it is divided by.
-    eps = jnp.finfo(x.dtype).eps
+    eps = float(jnp.finfo(x.dtype).eps)
     noise = 4 * eps * (jnp.abs(y) + jnp.abs(s) + jnp.abs(slope) * (jnp.abs(x) + jnp.abs(r)))
     hidden = jnp.abs(secant - slope) * jnp.abs(d) <= noise
     return jnp.where((d == 0) | hidden, slope, secant).astype(y.dtype)

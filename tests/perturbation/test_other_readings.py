@@ -51,7 +51,8 @@ def test_lime_is_the_weighted_ridge_that_numpy_fits(width, ridge):
     rows = np.concatenate(
         [np.c_[np.ones(2**n), masks] * root, np.eye(n + 1)[1:] * ridge**0.5]
     )
-    wanted = np.linalg.lstsq(rows, np.r_[scores * root[:, 0], np.zeros(n)])[0][1:]
+    targets = np.r_[scores * root[:, 0], np.zeros(n)]
+    wanted = np.linalg.lstsq(rows, targets, rcond=None)[0][1:]
     result = lime(f, width=width, ridge=ridge)(KEY, x, 0.0)
     np.testing.assert_allclose(result.values, wanted, atol=1e-10)
 
