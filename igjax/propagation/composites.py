@@ -6,7 +6,7 @@ rule serves decides. A selector is
 * a kind of units, "layer", "activation", "relu", "product", "gate", "normalization",
   "quotient", "softmax", "maximum", "pool", "choice";
 * the name of a primitive, "conv_general_dilated";
-* a pattern of paths, "*/Dense_0": the scopes that `jax.named_scope` and Flax linen modules
+* a pattern of paths, ``"*/Dense_0"``: the scopes that `jax.named_scope` and Flax linen modules
   leave around their equations;
 * a function of a unit, `first` say.
 
