@@ -18,7 +18,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 import igjax
-from igjax import baselines, diagnostics, paths, perturbation, propagation, rules
+from igjax import baselines, diagnostics, metrics, paths, perturbation, propagation, rules
 from tests.registry import METHODS, PLAIN, RANDOM
 
 # Transfers are a matter of each call: the tests guard them.
@@ -56,6 +56,19 @@ def kinked(x):
 def wide_score(x):
     """A score of too many features to take all coalitions of them."""
     return score(jnp.repeat(x, 4) * jnp.linspace(0.5, 1, 12, dtype=x.dtype))
+
+
+def many(x):
+    """A score of twelve features, rows of three."""
+    return jnp.tanh(x).sum() * x[0, 0]
+
+
+def channels(x):
+    return jax.nn.relu(checkpoint_name(x, "y")).sum()
+
+
+def distance(x, y):
+    return (score(x) - y.sum()) ** 2
 
 
 def outputs(x):
@@ -98,7 +111,9 @@ def arguments() -> dict[str, Any]:
         "x": x,
         "zero": zero,
         "rows": rows,
+        "no rows": jnp.zeros_like(rows),
         "weights": jnp.array([1.0, 0.5, -2.0], "float32"),
+        "mask": jnp.array([True, False, True]),
         "labels": jnp.array([0, 0, 1]),
         "label": jnp.int32(1),
         "other": jnp.int32(0),
@@ -223,6 +238,65 @@ for name, build in {
 
 _add("expected of rows", lambda: igjax.expected(IG(score)), "key", "x", "rows")
 _add("owen_values", lambda: perturbation.owen_values(score), "key", *ENDS, "labels")
+for name, build in {
+    "shapley_values, process": lambda: perturbation.shapley_values(many, budget=64),
+    "shapley_values, looks": lambda: perturbation.shapley_values(
+        many, budget=200, tolerance=0.5
+    ),
+    "shapley_values, least squares": lambda: perturbation.shapley_values(many, budget=2100),
+    "banzhaf_values, process": lambda: perturbation.banzhaf_values(many, budget=64),
+    "lime of some masks": lambda: perturbation.lime(many, budget=64),
+    "black_box": lambda: perturbation.rise(
+        perturbation.black_box(lambda xs: xs.sum((1, 2))), budget=8
+    ),
+}.items():
+    _add(name, build, "key", "rows", "no rows")
+importance = partial(perturbation.permutation_importance, distance, shuffles=2)
+_add("permutation_importance", importance, "key", "rows", "rows")
+_add("guided_grad_cam", lambda: propagation.guided_grad_cam(channels, "y"), "rows")
+_ORDERED = {"steps": 3, "orders": 4, "ties": 2}
+for name, build in {
+    "deletion": lambda: metrics.deletion(score, **_ORDERED),
+    "insertion": lambda: metrics.insertion(score, **_ORDERED),
+    "comprehensiveness": lambda: metrics.comprehensiveness(score, shares=(0.3, 0.6)),
+    "sufficiency": lambda: metrics.sufficiency(score, shares=(0.3, 0.6)),
+    "against_shuffles": lambda: metrics.against_shuffles(
+        metrics.deletion(score, **_ORDERED), shuffles=4
+    ),
+    "sensitivity_n": lambda: metrics.sensitivity_n(score, 2, subsets=8),
+}.items():
+    _add(name, build, "key", "weights", *ENDS)
+infidelity = partial(metrics.infidelity, score, baselines.noise(0.1), draws=8)
+_add("infidelity", infidelity, "key", "weights", "x")
+for name, build in {
+    "max_sensitivity": lambda: metrics.max_sensitivity(IG(score), 0.1, draws=4),
+    "local_lipschitz": lambda: metrics.local_lipschitz(IG(score), 0.1, draws=4),
+}.items():
+    _add(name, build, "key", *ENDS)
+for name, build in {
+    "spearman": lambda: metrics.spearman,
+    "kendall": lambda: metrics.kendall,
+    "top_overlap": lambda: partial(metrics.top_overlap, count=2),
+    "rank_biased_overlap": lambda: metrics.rank_biased_overlap,
+    "paired": lambda: lambda a, b: metrics.paired({"one": a, "other": b}).means,
+}.items():
+    _add(name, build, "x", "weights")
+for measure in (metrics.pointing_game, metrics.mass_inside, metrics.rank_inside):
+    _add(measure.__name__, lambda measure=measure: measure, "weights", "mask")
+_add("sparseness", lambda: metrics.sparseness, "weights")
+_add("complexity", lambda: metrics.complexity, "weights")
+_add("completeness", lambda: metrics.completeness, "result")
+agreement = partial(metrics.agreement, metrics.spearman, draws=40)
+_add("agreement", agreement, "key", "result", "result")
+_add("randomized", lambda: metrics.randomized, "key", "rows")
+
+
+def _randomization():
+    slopes = igjax.gradient(lambda x, w: jnp.tanh(w @ x).sum())
+    return metrics.randomization(slopes, [""], draws=2)
+
+
+_add("randomization", _randomization, "key", *ENDS, "rows")
 _add("expected of some rows", lambda: igjax.expected_gradients(score), "key", "x", "rows")
 hessian = partial(igjax.integrated_hessian_product, score, nodes=3)
 _add("hessian_product", hessian, *ENDS, "weights")

@@ -31,13 +31,15 @@ QUICK = {
     "aggregate",
     *("layer_conductance, fixed", "smooth with a key", "expected of some rows", "within"),
     *("path staircase", "baselines.compare", "converged", "example", "select"),
+    *("ablation", "deletion", "spearman"),
     *("mixed: integrated_gradients", "wide: expected_gradients", "report of a batch"),
 }
-# They take numbers of the caller to the device, or files and meshes, and say so.
+# They take numbers of the caller to the device, or files, meshes and callbacks; all of
+# it is said to JAX.
 EXPLICIT = {
     *("within", "example", "convergence", "sharded", "attribute_batches"),
     *("baselines.zeros", "baselines.constant", "baselines.repeated"),
-    *("path polyline", "path staircase"),
+    *("path polyline", "path staircase", "paired", "black_box"),
 }
 
 

@@ -51,7 +51,7 @@ def mixer(x, baseline):
 def mapped(one: Any, count: int, chunk_size):
     """`one(k)` for all k below count, block by block."""
     size = chunk_size or chunk(one, lambda k: k, jnp.int32, count)
-    return jax.lax.map(one, jnp.arange(count), batch_size=min(size, count))
+    return jax.lax.map(one, jnp.arange(count, dtype=jnp.int32), batch_size=min(size, count))
 
 
 def places(key, values):
@@ -59,6 +59,12 @@ def places(key, values):
     n = len(values)
     order = jnp.lexsort((jax.random.uniform(key, (n,)), -values))
     return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
+
+
+def alike(*arrays):
+    """Arrays of floats in the widest of their dtypes."""
+    dtype = np.result_type(*(a.dtype for a in arrays))
+    return [a.astype(dtype) for a in arrays]
 
 
 def half_width(deviation, count: int):

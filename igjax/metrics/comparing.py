@@ -84,10 +84,10 @@ def against_shuffles(measure, *, shuffles: int = 32, low_is_good: bool = False):
             return _number(measure(key, unravel(places), *args))
 
         measured = measure(key, values, *args)
-        found = jax.lax.map(shuffled, jnp.arange(shuffles))
+        found = jax.lax.map(shuffled, jnp.arange(shuffles, dtype=jnp.int32))
         mine = _number(measured)
         good = found <= mine if low_is_good else found >= mine
-        chance = (1 + good.sum()) / (1 + shuffles)
+        chance = (1 + good.astype(found.dtype).sum()) / (1 + shuffles)
         return AgainstShuffles(measured, found.mean(), found.std(ddof=1), chance)
 
     return compiled.function(caller, compare)
@@ -171,8 +171,11 @@ def paired(scores: Mapping[str, Any]) -> Paired:
         )
     table = np.stack(list(rows.values()))
     apart = table[:, None] - table[None]
-    width = lambda a: np.asarray(half_width(a.std(-1, ddof=1), a.shape[-1]))
+    width = lambda a: np.asarray(_width(jax.device_put(a.std(-1, ddof=1)), len(table[0])))
     return Paired(tuple(rows), table.mean(1), width(table), apart.mean(2), width(apart))
+
+
+_width = jax.jit(half_width, static_argnums=1)
 
 
 def _cell(difference, error) -> str:

@@ -14,6 +14,7 @@ from igjax._program import compiled
 from igjax._tree import strong, total
 from igjax.attribution import Attribution
 from igjax.metrics._features import (
+    alike,
     fitted,
     half_width,
     mapped,
@@ -75,10 +76,14 @@ def completeness(result: Attribution) -> Completeness:
         >>> float(igjax.metrics.completeness(result).share)  # values 2, 2; the score 2
         0.5
     """
+    return _completeness(result)
+
+
+@jax.jit
+def _completeness(result) -> Completeness:
     size = total(jax.tree.map(jnp.abs, result.values), 0)
-    error = total(result.error, 0)
-    share = jnp.abs(result.delta) / jnp.where(size > 0, size, 1)
-    return Completeness(result.delta, error, share)
+    gap, whole = alike(jnp.abs(result.delta), jnp.where(size > 0, size, 1))
+    return Completeness(result.delta, total(result.error, 0), gap / whole)
 
 
 class Infidelity(NamedTuple):
@@ -159,7 +164,8 @@ def infidelity(f, draw, *, draws: int = 256, scaled: bool = True, chunk_size=Non
         def one(k):
             change = draw(jax.random.fold_in(key, k), x)
             there = jax.tree.map(lambda a, d: (a - d).astype(a.dtype), x, change)
-            return here - score(f, there, args), vector(change) @ slopes
+            told, by = alike(vector(change), slopes)
+            return alike(here - score(f, there, args), told @ by)
 
         change, told = mapped(one, draws, chunk_size)
         squares = (told**2).mean()
@@ -254,7 +260,8 @@ def sensitivity_n(f, size: int, *, subsets: int = 128, chunk_size=None):
 
         def one(k):
             chosen = places(jax.random.fold_in(key, k), 0 * values) < size
-            return (values * chosen).sum(), here - score(f, mixed(~chosen), args)
+            told = (values * chosen.astype(values.dtype)).sum()
+            return alike(told, here - score(f, mixed(~chosen), args))
 
         return _correlation(*mapped(one, subsets, chunk_size))
 

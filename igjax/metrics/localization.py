@@ -4,6 +4,8 @@ All assume what they cannot know: a model that goes by the background is explain
 values in the background, and gets 0 here.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,8 +40,7 @@ def pointing_game(values, mask):
     References:
         Zhang et al., "Top-down Neural Attention by Excitation Backprop", 2018.
     """
-    a, inside = _both("pointing_game", values, mask)
-    return (chance_of_top(a, 1) * inside).sum()
+    return _share_of_top(*_both("pointing_game", values, mask), 1)
 
 
 def mass_inside(values, mask):
@@ -67,8 +68,7 @@ def mass_inside(values, mask):
     References:
         Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022.
     """
-    a, inside = _both("mass_inside", values, mask)
-    return (a * inside).sum() / a.sum()
+    return _share(*_both("mass_inside", values, mask))
 
 
 def rank_inside(values, mask):
@@ -94,13 +94,31 @@ def rank_inside(values, mask):
     References:
         Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022.
     """
-    a, inside = _both("rank_inside", values, mask)
-    count = inside.sum()
-    return (chance_of_top(a, count) * inside).sum() / count
+    return _share_of_top(*_both("rank_inside", values, mask), None)
+
+
+@jax.jit
+def _share(values, mask):
+    a, inside = _vectors(values, mask)
+    return (a * inside).sum() / a.sum()
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _share_of_top(values, mask, count):
+    """The share inside of the largest; None takes as many as are inside."""
+    a, inside = _vectors(values, mask)
+    count = inside.sum().astype(jnp.int32) if count is None else jnp.int32(count)
+    return (chance_of_top(a, count) * inside).sum() / count.astype(a.dtype)
+
+
+def _vectors(values, mask):
+    """Values, and 1 inside of the mask."""
+    a = vector(values)
+    return a, jnp.concatenate([jnp.ravel(m) for m in jax.tree.leaves(mask)]).astype(a.dtype)
 
 
 def _both(caller: str, values, mask):
-    """Values and mask as vectors."""
+    """Checks that the mask is for the values."""
     leaves, structure = jax.tree.flatten(values)
     masks, found = jax.tree.flatten(mask)
     shapes = [np.shape(a) for a in leaves], [np.shape(a) for a in masks]
@@ -113,4 +131,4 @@ def _both(caller: str, values, mask):
             f"{caller}: mask must be booleans, got "
             f"{[str(jnp.result_type(a)) for a in masks]}. Write mask > 0.5, say."
         )
-    return vector(values), jnp.concatenate([jnp.ravel(a) for a in masks])
+    return values, mask

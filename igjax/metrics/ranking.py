@@ -5,15 +5,17 @@ errors, and gives the interval of any of the measures here. Values are taken wit
 sign; pass absolute ones to ask for importance alone.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from igjax import _checks
+from igjax._program import compiled
 from igjax.attribution import Attribution
 from igjax.methods._draws import student
-from igjax.metrics._features import QUANTILE, vector
+from igjax.metrics._features import QUANTILE, alike, vector
 
 __all__ = [
     "Agreement",
@@ -44,7 +46,12 @@ def spearman(one, other):
     References:
         Spearman, "The Proof and Measurement of Association between Two Things", 1904.
     """
-    a, b = (_ranks(vector(tree)) for tree in (one, other))
+    return _spearman(one, other)
+
+
+@jax.jit
+def _spearman(one, other):
+    a, b = alike(*(_ranks(vector(tree)) for tree in (one, other)))
     a, b = a - a.mean(), b - b.mean()
     return (a * b).sum() / jnp.sqrt((a**2).sum() * (b**2).sum())
 
@@ -68,14 +75,19 @@ def kendall(one, other):
     References:
         Kendall, "The Treatment of Ties in Ranking Problems", 1945.
     """
-    a, b = vector(one), vector(other)
+    return _kendall(one, other)
+
+
+@jax.jit
+def _kendall(one, other):
+    a, b = alike(vector(one), vector(other))
 
     def row(i):
         signs = jnp.sign(a[i] - a), jnp.sign(b[i] - b)
         sums = [x @ y for x, y in ((signs[0], signs[1]), (signs[0],) * 2, (signs[1],) * 2)]
         return jnp.stack(sums)
 
-    both, first, second = jax.lax.map(row, jnp.arange(len(a))).sum(0)
+    both, first, second = jax.lax.map(row, jnp.arange(len(a), dtype=jnp.int32)).sum(0)
     return both / jnp.sqrt(first * second)
 
 
@@ -101,14 +113,20 @@ def top_overlap(one, other, count: int):
         >>> float(igjax.metrics.top_overlap(one, other, 1))
         0.0
     """
-    a, b = vector(one), vector(other)
     _checks.count("top_overlap", "count", count)
+    return _top_overlap(one, other, count)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _top_overlap(one, other, count: int):
+    a, b = vector(one), vector(other)
     if count > len(a):
         raise ValueError(
             f"top_overlap: count must be at most the number of features, {len(a)}, got "
             f"{count}."
         )
-    return (chance_of_top(a, count) * chance_of_top(b, count)).sum() / count
+    a, b = alike(*(chance_of_top(side, jnp.int32(count)) for side in (a, b)))
+    return (a * b).sum() / count
 
 
 def rank_biased_overlap(one, other, *, persistence: float = 0.9):
@@ -144,14 +162,20 @@ def rank_biased_overlap(one, other, *, persistence: float = 0.9):
         raise ValueError(
             f"rank_biased_overlap: persistence must be in (0, 1), got {persistence}."
         )
-    a, b = (jnp.argsort(-vector(tree)) for tree in (one, other))
-    n = len(a)
+    return _rank_biased_overlap(one, other, float(persistence))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _rank_biased_overlap(one, other, persistence: float):
+    a, b = alike(vector(one), vector(other))
+    n, dtype = len(a), a.dtype
     depth = jnp.arange(n, dtype=jnp.int32)
-    places = [jnp.zeros(n, jnp.int32).at[order].set(depth) for order in (a, b)]
+    orders = jnp.argsort(-a), jnp.argsort(-b)
+    places = [jnp.zeros(n, jnp.int32).at[order].set(depth) for order in orders]
     # A feature is common to both from the later of its places on.
     arrivals = jnp.zeros(n, jnp.int32).at[jnp.maximum(*places)].add(1)
-    overlap = jnp.cumsum(arrivals) / (depth + 1)
-    weights = persistence ** depth.astype(overlap.dtype)
+    overlap = jnp.cumsum(arrivals).astype(dtype) / (depth + 1).astype(dtype)
+    weights = persistence ** depth.astype(dtype)
     return (weights * overlap).sum() / weights.sum()
 
 
@@ -203,14 +227,7 @@ def agreement(measure, *, draws: int = 256):
     _checks.function("agreement", "measure", measure)
     _checks.count("agreement", "draws", draws, 40)
 
-    def compare(key, one: Attribution, other: Attribution):
-        _checks.key("agreement", key)
-        for result in (one, other):
-            if not isinstance(result, Attribution):
-                raise TypeError(
-                    "agreement: one and other must be igjax.Attribution, got "
-                    f"{type(result).__name__}. Of bare values, call the measure itself."
-                )
+    def compared(key, one: Attribution, other: Attribution) -> Agreement:
         z = student(QUANTILE, 1e9)
         pairs = [(vector(r.values), vector(r.error) / z) for r in (one, other)]
 
@@ -222,9 +239,21 @@ def agreement(measure, *, draws: int = 256):
             ]
             return measure(*noisy)
 
-        found = jax.lax.map(draw, jnp.arange(draws))
+        found = jax.lax.map(draw, jnp.arange(draws, dtype=jnp.int32))
         low, high = jnp.quantile(found, jnp.asarray([1 - QUANTILE, QUANTILE], found.dtype))
         return Agreement(measure(pairs[0][0], pairs[1][0]), low, high)
+
+    inner = compiled.function("agreement", compared)
+
+    def compare(key, one: Attribution, other: Attribution) -> Agreement:
+        _checks.key("agreement", key)
+        for result in (one, other):
+            if not isinstance(result, Attribution):
+                raise TypeError(
+                    "agreement: one and other must be igjax.Attribution, got "
+                    f"{type(result).__name__}. Of bare values, call the measure itself."
+                )
+        return inner(key, one, other)
 
     return compare
 
@@ -232,8 +261,9 @@ def agreement(measure, *, draws: int = 256):
 def chance_of_top(a, count):
     """Of each feature whether it is among the largest; its chance, where it ties."""
     least = jnp.sort(a)[len(a) - count]
-    above, ties = a > least, a == least
-    return above + ties * (count - above.sum()) / jnp.maximum(ties.sum(), 1)
+    above, ties = (part.astype(a.dtype) for part in (a > least, a == least))
+    left = count.astype(a.dtype) - above.sum()
+    return above + ties * left / jnp.maximum(ties.sum(), 1)
 
 
 def _ranks(a):

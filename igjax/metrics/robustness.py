@@ -13,7 +13,7 @@ from igjax import _checks
 from igjax._program import compiled
 from igjax._tree import flattener, parameter_dtype, strong
 from igjax.methods._draws import of_one
-from igjax.metrics._features import half_width, mapped, vector
+from igjax.metrics._features import alike, half_width, mapped, vector
 
 __all__ = ["LowerBound", "local_lipschitz", "max_sensitivity"]
 
@@ -72,7 +72,7 @@ def max_sensitivity(attribute, radius: float, *, draws: int = 32, chunk_size=Non
         Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (In)fidelity and Sensitivity of
         Explanations", NeurIPS 2019.
     """
-    relative = lambda moved, change, here: moved / jnp.linalg.norm(here)
+    relative = lambda moved, change, here: _ratio(moved, here)
     return _largest("max_sensitivity", attribute, radius, draws, chunk_size, relative)
 
 
@@ -109,8 +109,13 @@ def local_lipschitz(attribute, radius: float, *, draws: int = 32, chunk_size=Non
         Alvarez-Melis, Jaakkola, "Towards Robust Interpretability with Self-Explaining
         Neural Networks", NeurIPS 2018.
     """
-    steepness = lambda moved, change, here: moved / jnp.linalg.norm(change)
+    steepness = lambda moved, change, here: _ratio(moved, change)
     return _largest("local_lipschitz", attribute, radius, draws, chunk_size, steepness)
+
+
+def _ratio(moved, vector):
+    moved, size = alike(moved, jnp.linalg.norm(vector))
+    return moved / size
 
 
 def _largest(caller, attribute, radius, draws, chunk_size, ratio):

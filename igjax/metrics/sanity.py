@@ -8,6 +8,7 @@ intact for longest, and with them whatever they do to the input; so the order de
 of what is seen, and each layer alone (`cascading=False`) is the other half.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -55,11 +56,14 @@ def randomized(key, parameters, part: str = ""):
             f"randomized: part must be in the path of an array, got {part!r}. There are "
             f"{', '.join(names)}."
         )
-    changed = [
-        _permuted(jax.random.fold_in(key, i), a) if taken else a
-        for i, (taken, (_, a)) in enumerate(zip(chosen, leaves, strict=True))
-    ]
-    return structure.unflatten(changed)
+    places = tuple(i for i, taken in enumerate(chosen) if taken)
+    permuted = iter(_permuted(key, [leaves[i][1] for i in places], places))
+    return structure.unflatten(
+        [
+            next(permuted) if taken else a
+            for taken, (_, a) in zip(chosen, leaves, strict=True)
+        ]
+    )
 
 
 class Randomization(NamedTuple):
@@ -139,7 +143,7 @@ def randomization(
                 found.append(similarity(before, values_of(changed)))
             return jnp.stack(found)
 
-        found = jax.lax.map(of_draw, jnp.arange(draws))
+        found = jax.lax.map(of_draw, jnp.arange(draws, dtype=jnp.int32))
         return Randomization(found.mean(0), half_width(found.std(0, ddof=1), draws))
 
     return compiled.function(caller, measure)
@@ -149,6 +153,8 @@ def _floating(a) -> bool:
     return _checks.is_array(a) and jnp.issubdtype(jnp.result_type(a), jnp.floating)
 
 
-def _permuted(key, a):
-    a = jnp.asarray(a)
-    return jax.random.permutation(key, a.ravel()).reshape(a.shape)
+@functools.partial(jax.jit, static_argnums=2)
+def _permuted(key, arrays, places):
+    """The entries of each array in random order, by a key for its place."""
+    order = lambda a, i: jax.random.permutation(jax.random.fold_in(key, i), a.ravel())
+    return [order(a, i).reshape(a.shape) for a, i in zip(arrays, places, strict=True)]

@@ -3,7 +3,9 @@
 Both are of absolute values, as in their definitions. A method may be sparse and wrong.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from igjax.metrics._features import vector
 
@@ -32,6 +34,11 @@ def complexity(values):
         Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model
         Explanations", IJCAI 2020.
     """
+    return _complexity(values)
+
+
+@jax.jit
+def _complexity(values):
     shares = jnp.abs(vector(values))
     shares = shares / shares.sum()
     return -(shares * jnp.log(jnp.where(shares == 0, 1, shares))).sum()
@@ -59,7 +66,12 @@ def sparseness(values):
         Chalasani, Chen, Chowdhury, Jha, Wu, "Concise Explanations of Neural Networks using
         Adversarial Training", ICML 2020.
     """
+    return _sparseness(values)
+
+
+@jax.jit
+def _sparseness(values):
     sizes = jnp.sort(jnp.abs(vector(values)))
     n = len(sizes)
-    weights = (2 * jnp.arange(1, n + 1) - n - 1).astype(sizes.dtype) / n
+    weights = jnp.asarray(2 * np.arange(1, n + 1) - n - 1, sizes.dtype) / n
     return weights @ sizes / sizes.sum()

@@ -53,7 +53,7 @@ def black_box(g: Any):
     def f(x, /, *args):
         leaves, structure = jax.tree.flatten((x, args))
         axes = [jnp.ndim(a) for a in leaves]
-        dtype = jnp.result_type(*(wide(a.dtype) for a in jax.tree.leaves(x)))
+        dtype = np.result_type(*(wide(a.dtype) for a in jax.tree.leaves(x)))
 
         def call(*leaves):
             lead = np.shape(leaves[0])[: np.ndim(leaves[0]) - axes[0]]

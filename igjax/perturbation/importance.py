@@ -103,30 +103,31 @@ def _importance(loss, settings, xs, ys, args) -> Attribution:
     pick = lambda tree, i: jax.tree.map(lambda a: jnp.asarray(a)[i], tree)
     # Along a random circle a shift gives each row another one.
     circle = jax.random.permutation(key, rows)
-    place = jnp.zeros(rows, circle.dtype).at[circle].set(jnp.arange(rows))
+    place = jnp.argsort(circle)
     shifts = 1 + jax.random.permutation(jax.random.fold_in(key, 1), rows - 1)[:shuffles]
     lender = lambda r, i: circle[(place[i] + shifts[r]) % rows]
 
     def at(k):
         """The loss of a row with one column of its lender."""
         (i, column), r = jnp.divmod(k // shuffles, n), k % shuffles
-        mask = unravel(jnp.arange(n) == column)
+        mask = unravel(jnp.arange(n, dtype=jnp.int32) == column)
         mixed = jax.tree.map(jnp.where, mask, pick(xs, lender(r, i)), pick(xs, i))
         return widen(loss(mixed, pick(ys, i), *args))
 
+    every = jnp.arange(rows, dtype=jnp.int32)
     alone = jax.lax.map(
         lambda i: widen(loss(pick(xs, i), pick(ys, i), *args)),
-        jnp.arange(rows),
+        every,
         batch_size=min(chunk_size or 32, rows),
     )
     count = rows * n * shuffles
     size = min(chunk_size or chunk(at, lambda k: k, jnp.int32, count), count)
-    mixed = jax.lax.map(at, jnp.arange(count), batch_size=size)
+    mixed = jax.lax.map(at, jnp.arange(count, dtype=jnp.int32), batch_size=size)
     gains = mixed.reshape(rows, n, shuffles) - alone[:, None, None]
     received = gains.mean(2)
     lent = jnp.zeros_like(received)
     for r in range(shuffles):
-        lent = lent.at[lender(r, jnp.arange(rows))].add(gains[:, :, r] / shuffles)
+        lent = lent.at[lender(r, every)].add(gains[:, :, r] / shuffles)
     values = received.mean(0)
     spread = (received + lent).std(0, ddof=1) / math.sqrt(rows)
     error = student((1 + CONFIDENCE) / 2, rows - 1) * spread

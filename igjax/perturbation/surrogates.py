@@ -128,20 +128,25 @@ def _line(budget: int, width: float, ridge: float):
         n = game.players
         every = _subsets.count_within(n, budget)
         if every:
-            masks = (jnp.arange(2**n)[:, None] >> jnp.arange(n)[None]) & 1 > 0
+            masks = (_counted(2**n)[:, None] >> _counted(n)[None]) & 1 > 0
         else:
             check_budget("lime", budget, 4 * n, f"four for each of the {n} features")
             half = jax.random.bernoulli(draws.given, 0.5, ((budget - 2) // 2, n))
             masks = jnp.stack([half, ~half], 1).reshape(-1, n)
         scores = game.scores(lambda k: masks[k], len(masks)).astype(game.dtype)
-        distance = 1 - jnp.sqrt(masks.mean(1, dtype=game.dtype))
+        z = masks.astype(game.dtype)
+        distance = 1 - jnp.sqrt(z.mean(1))
         weights = jnp.exp(-((distance / width) ** 2))
-        values, error = _fit(masks.astype(game.dtype), scores, weights, ridge)
+        values, error = _fit(z, scores, weights, ridge)
         both = ends(game)
         error = jnp.zeros_like(error) if every else error
         return result(game, values, error, both, len(masks) + 2)
 
     return recipe
+
+
+def _counted(count: int):
+    return jnp.arange(count, dtype=jnp.int32)
 
 
 def _fit(masks, scores, weights, ridge: float):
@@ -190,7 +195,7 @@ def _slopes(game: Game, mask_of, scores, keep: float):
     def sums(of_pair, like):
         add = lambda total, k: (total + of_pair(k), None)
         start = jnp.zeros((like, game.players), game.dtype) + 0 * scores.sum()
-        return jax.lax.scan(add, start, jnp.arange(pairs))[0]
+        return jax.lax.scan(add, start, _counted(pairs))[0]
 
     def parts(k):
         both = jnp.stack([mask_of(2 * k), mask_of(2 * k + 1)]).astype(game.dtype) - keep

@@ -83,7 +83,9 @@ def _recipe(budget: int):
         each = 2 * max(n - 1, 1)
         check_budget("owen_values", budget, 2 + 2 * each, "two pairs of orders")
         spread = lambda a, x: jnp.broadcast_to(a, x.shape).ravel()
-        unions = jnp.concatenate(jax.tree.leaves(jax.tree.map(spread, labels, operands.x)))
+        leaves = jax.tree.leaves(jax.tree.map(spread, labels, operands.x))
+        valid = jnp.all(jnp.stack([jnp.all((a >= 0) & (a < n)) for a in leaves]))
+        unions = jnp.concatenate([a.astype(jnp.int32) for a in leaves])
         pairs = (budget - 2) // each
 
         def turns_of(k):
@@ -93,7 +95,6 @@ def _recipe(budget: int):
 
         scores = ends(game)
         mean, error = _orders.mean_of_pairs(game, turns_of, pairs, scores)
-        valid = jnp.all((unions >= 0) & (unions < n))
         mean, error = (jnp.where(valid, a, jnp.nan) for a in (mean, error))
         return result(game, mean, error, scores, pairs * each + 2)
 

@@ -128,14 +128,20 @@ def guided_grad_cam(f, layer: str, resize=None):
         result = slopes(x, baseline, *args)
         places = look(x, *args)
         shape = jnp.shape(x)[:-1]
-        values = result.values * stretch(places, shape)[..., None]
+        values = _at_places(result.values, stretch(places, shape))
         return dataclasses.replace(result, values=values)
 
     return attribute
 
 
+@partial(jax.jit, static_argnums=1)
 def _nearest(places, shape):
     return jax.image.resize(places, shape, "nearest")
+
+
+@jax.jit
+def _at_places(values, places):
+    return values * places[..., None].astype(values.dtype)
 
 
 def _guided(f, path, operands, rule, chunk_size) -> Attribution:

@@ -6,8 +6,8 @@ rule serves decides. A selector is
 * a kind of units, "layer", "activation", "relu", "product", "gate", "normalization",
   "quotient", "softmax", "maximum", "pool", "choice";
 * the name of a primitive, "conv_general_dilated";
-* a pattern of paths, ``"*/Dense_0"``: the scopes that `jax.named_scope` and Flax linen modules
-  leave around their equations;
+* a pattern of paths, ``"*/Dense_0"``: the scopes that `jax.named_scope` and Flax linen
+  modules leave around their equations;
 * a function of a unit, `first` say.
 
 `units` shows what was matched. A pattern, a function or an unknown name that matches

@@ -26,7 +26,7 @@ def test_completeness_is_beside_the_error():
     np.testing.assert_allclose(found.share, abs(gap) / np.abs(result.values).sum())
 
 
-@pytest.mark.parametrize("size", [2, 7])
+@pytest.mark.parametrize("size", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_exact_values_of_a_linear_function_are_as_good_as_can_be(size):
     # Elsewhere this is 0.75 for size 2: see benchmarks/bench_metrics.py.
     found = metrics.sensitivity_n(linear, size)(KEY, W * X, X, 0.0)
@@ -171,6 +171,7 @@ def test_errors_of_curves_cover_the_difference_that_all_orders_have():
     assert covered >= 0.93, covered
 
 
+@pytest.mark.slow
 def test_comprehensiveness_and_sufficiency_are_of_the_largest_values():
     values = W * X
     order = np.argsort(-values)
@@ -203,6 +204,7 @@ def test_misuse_is_refused(call, match):
         call()
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_examples_in_chunks_of_any_size():
     rows = np.random.default_rng(0).normal(size=(3, 8))
     keys = jax.random.split(KEY, 3)

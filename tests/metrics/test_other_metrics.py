@@ -82,6 +82,7 @@ def test_saliency_of_captums_second_model_is_not_sensitive():
     assert found.value == 0
 
 
+@pytest.mark.slow
 def test_randomization_sees_which_layers_a_method_depends_on():
     model = nn.Sequential([nn.Dense(16), nn.tanh, nn.Dense(16), nn.tanh, nn.Dense(1)])
     x = np.cos(np.arange(12.0))
@@ -133,6 +134,7 @@ def test_localization_shares_what_ties():
         metrics.mass_inside(A, mask[:3])
 
 
+@pytest.mark.slow
 def test_chance_is_a_share_of_shuffles():
     # No order of values means anything to a constant: all shuffles are as good.
     constant = metrics.deletion(lambda x: 1 + 0 * x.sum(), steps=3)

@@ -63,6 +63,7 @@ def test_the_lasso_of_captum_takes_what_it_takes_off_lime():
     np.testing.assert_allclose(result.values - 4, [73.3716, 193.3349, 113.3349], atol=1)
 
 
+@pytest.mark.slow
 def test_lime_of_some_masks_covers_that_of_all():
     w = np.cos(np.arange(11.0))
     f = lambda x: jnp.tanh((x * w).sum()) + x[0] * x[1] * x[2]
@@ -263,10 +264,8 @@ def test_rows_that_do_not_fit_are_refused():
         importance(KEY, np.ones((5, 2)), np.ones(5))
 
 
-SLOW = [pytest.param(m, marks=pytest.mark.slow) for m in (shapley_values, banzhaf_values)]
-
-
-@pytest.mark.parametrize("method", [*SLOW, lime, rise])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [shapley_values, banzhaf_values, lime, rise])
 def test_random_readings_are_batched_and_differentiable(method):
     w = np.linspace(-1, 1, 10)
     f = lambda x, s: jnp.tanh((x * w).sum() * s) + x[0] * x[1]

@@ -68,7 +68,9 @@ def test_shapley_values_agree_with_the_literals_of_captum(x, baseline, labels, e
     np.testing.assert_allclose(result.values, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [5, 6, 9, 12])
+@pytest.mark.parametrize(
+    "n", [5, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (9, 12))]
+)
 @pytest.mark.parametrize("pairs", [7, 15, 30])
 def test_designs_are_distinct_pairs_of_all_sizes(n, pairs):
     pairs = min(pairs, 2 ** (n - 1) - 1)
@@ -81,8 +83,10 @@ def test_designs_are_distinct_pairs_of_all_sizes(n, pairs):
     assert len(np.unique(both, axis=0)) == 2 * pairs
 
 
-@pytest.mark.parametrize("game", [additive(20), second_order(20)])
-@pytest.mark.parametrize("budget", [80, 200])
+@pytest.mark.parametrize(
+    "game", [pytest.param(additive(20), marks=pytest.mark.slow), second_order(20)]
+)
+@pytest.mark.parametrize("budget", [80, pytest.param(200, marks=pytest.mark.slow)])
 def test_what_pairs_know_exactly_is_exact(game, budget):
     # Up to order two pairs tell everything, and the error is rounding.
     result = shapley_values(game.f, budget=budget)(KEY, np.ones(20), 0.0)
@@ -92,6 +96,7 @@ def test_what_pairs_know_exactly_is_exact(game, budget):
     np.testing.assert_allclose(result.values, game.banzhaf, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_many_scores_are_read_by_least_squares_and_cover():
     game = second_order(24)
     f = lambda x: game.f(x) + x[:6].prod() * 5
@@ -186,6 +191,7 @@ def test_what_is_not_finite_is_told():
     assert result.status == igjax.Status.NON_FINITE
 
 
+@pytest.mark.slow
 def test_half_precision_is_read_in_single():
     result = shapley_values(lambda x: x.sum(), budget=64)(KEY, jnp.ones(8, "float16"), 0.0)
     assert result.values.dtype == jnp.float32

@@ -95,14 +95,8 @@ def _equinox_attention(key):
     return lambda x: attention(jax.vmap(norm)(x), x, x)[1, 0]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        _linen_attention,
-        pytest.param(_nnx_block, marks=pytest.mark.slow),
-        pytest.param(_equinox_attention, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [_linen_attention, _nnx_block, _equinox_attention])
 def test_attention_of_every_framework_is_complete(make, getkey):
     f = make(getkey())
     x, baseline = (jax.random.normal(getkey(), (5, 4)) for _ in range(2))
