@@ -293,6 +293,19 @@ def function(caller: str, name: str, given) -> None:
         raise TypeError(f"{caller}: {name} must be callable, got {given!r}.")
 
 
+def layer(caller: str, given) -> None:
+    """Checks that a layer is named.
+
+    Raises:
+        TypeError: if it is no string.
+    """
+    if not isinstance(given, str):
+        raise TypeError(
+            f"{caller}: layer must be a name, got {given!r}. "
+            "igjax.layer_names(f)(x, *args) lists those there are."
+        )
+
+
 def notes(caller: str, given: dict) -> None:
     """Checks that notes can be written into a file.
 

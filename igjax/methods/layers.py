@@ -118,7 +118,7 @@ def cut(f, layer: str) -> Cut:
         Array([3., 3.], dtype=float32)
     """
     _checks.function("cut", "f", f)
-    _check_name("cut", layer)
+    _checks.layer("cut", layer)
 
     def trunk(x, *args):
         with linen.tagging():
@@ -293,7 +293,7 @@ def neuron_conductance(
     References:
         Dhamdhere, Sundararajan, Yan, "How Important is a Neuron?", ICLR 2019.
     """
-    _check_name("neuron_conductance", layer)
+    _checks.layer("neuron_conductance", layer)
     index = neuron if isinstance(neuron, tuple) else (neuron,)
     whole = lambda i: isinstance(i, int | np.integer) and not isinstance(i, bool)
     if not all(map(whole, index)):
@@ -478,16 +478,8 @@ def _at_x(caller, body, f, layer, *, scalar=True):
 def _names(caller: str, layer):
     names, structure = jax.tree.flatten(layer)
     for name in names or [layer]:
-        _check_name(caller, name)
+        _checks.layer(caller, name)
     return tuple(names), structure
-
-
-def _check_name(caller: str, layer):
-    if not isinstance(layer, str):
-        raise TypeError(
-            f"{caller}: layer must be a name, got {layer!r}. "
-            "igjax.layer_names(f)(x, *args) lists those there are."
-        )
 
 
 @functools.lru_cache  # programs are kept by recipe: an equal one must be the same one

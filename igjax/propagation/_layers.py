@@ -58,7 +58,7 @@ def layer_deeplift(f, layer: str, rules: composites.Composite = ()):
         Activation Differences", ICML 2017.
     """
     composites.check("layer_deeplift", rules, paired=True)
-    _named("layer_deeplift", layer)
+    _checks.layer("layer_deeplift", layer)
     recipe = _changes(layer, (*rules, *composites.RESCALE))
     one = quadrature.right(1)
     inner = compiled.attribution(
@@ -107,7 +107,7 @@ def layer_relevance(f, layer: str, rules: composites.Composite = composites.EPSI
         Layer-Wise Relevance Propagation", PLOS ONE 2015.
     """
     composites.check("layer_relevance", rules, paired=False)
-    _named("layer_relevance", layer)
+    _checks.layer("layer_relevance", layer)
     recipe = _arriving(layer, (*rules, *composites.EPSILON))
     inner = at_x("layer_relevance", recipe, f)
 
@@ -116,14 +116,6 @@ def layer_relevance(f, layer: str, rules: composites.Composite = composites.EPSI
             return inner(x, baseline, *args)
 
     return attribute
-
-
-def _named(caller: str, layer) -> None:
-    if not isinstance(layer, str):
-        raise TypeError(
-            f"{caller}: layer must be a name, got {layer!r}. "
-            "igjax.layer_names(f)(x, *args) lists those there are."
-        )
 
 
 @functools.lru_cache
