@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from igjax import _checks, paths, rules as quadrature
 from igjax._program import compiled
-from igjax._tree import total, widen
+from igjax._tree import gap, total, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration.recipes import certified
 from igjax.propagation import composites
-from igjax.propagation._multipliers import gap, multipliers, products
+from igjax.propagation._multipliers import multipliers, products
 
 ROUNDING = 64  # units of rounding of scores and values that a sum may be off
 
@@ -88,7 +88,7 @@ def _recipe(composite):
 def certified_change(values, found, *, complete=True) -> Attribution:
     """The result, NOT_VERIFIED where what must be complete misses the change."""
     score, start = found.score, found.baseline_score
-    delta = gap(values, widen(score) - widen(start))
+    delta = gap(values, start, score)
     ends = widen(abs(score) + abs(start)).astype(delta.dtype)
     size = total(jax.tree.map(jnp.abs, values), 0).astype(delta.dtype) + ends
     rounding = abs(delta) <= ROUNDING * found.unit * size

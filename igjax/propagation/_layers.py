@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from igjax import _checks, paths, rules as quadrature
 from igjax._program import compiled, tagged
-from igjax._tree import strong, widen
+from igjax._tree import gap, strong
 from igjax.frameworks import linen
 from igjax.propagation import composites
 from igjax.propagation._deeplift import certified_change
-from igjax.propagation._multipliers import gap, multipliers, of_no_tolerance, products
+from igjax.propagation._multipliers import multipliers, of_no_tolerance, products
 from igjax.propagation._relevance import at_x
 
 
@@ -142,7 +142,7 @@ def _arriving(layer: str, composite):
         ends = _value(caller, f, operands.x, layer)
         found = _at_layer(caller, f, operands.x, None, layer, ends, composite)
         values = products(found.slopes[1], ends)
-        delta = gap(values, widen(found.score))
+        delta = gap(values, jnp.zeros_like(found.score), found.score)
         return of_no_tolerance(values, delta, found.score)
 
     return recipe

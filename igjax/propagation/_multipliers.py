@@ -4,9 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from igjax._tree import total, widen
+from igjax._tree import widen
 from igjax.attribution import Attribution
 from igjax.methods.gradients import of_one_gradient
 from igjax.propagation import composites
@@ -70,13 +69,6 @@ def products(slopes, ends, starts=None):
     if starts is not None:
         move = jax.tree.map(jnp.subtract, move, widen(starts))
     return jax.tree.map(jnp.multiply, widen(slopes), move)
-
-
-def gap(values, change):
-    """By how much values miss a change."""
-    whole = total(values, 0)
-    dtype = np.result_type(whole.dtype, change.dtype)
-    return whole.astype(dtype) - change.astype(dtype)
 
 
 def of_no_tolerance(values, delta, score) -> Attribution:

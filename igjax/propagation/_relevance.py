@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from igjax import _checks, paths, rules as quadrature
 from igjax._program import compiled
-from igjax._tree import widen
+from igjax._tree import gap, widen
 from igjax.attribution import Attribution
 from igjax.propagation import composites
-from igjax.propagation._multipliers import gap, multipliers, of_no_tolerance, products
+from igjax.propagation._multipliers import multipliers, of_no_tolerance, products
 
 
 def relevance(f, rules: composites.Composite = composites.EPSILON):
@@ -80,6 +80,7 @@ def _recipe(composite):
         found = multipliers("relevance", partial(f, operands), x, None, composite)
         values = products(found.slopes, x)
         values = jax.tree.map(jnp.add, values, widen(found.relevance))
-        return of_no_tolerance(values, gap(values, widen(found.score)), found.score)
+        delta = gap(values, jnp.zeros_like(found.score), found.score)
+        return of_no_tolerance(values, delta, found.score)
 
     return recipe
