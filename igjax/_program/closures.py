@@ -12,7 +12,7 @@ they close over. Attributes of a user's objects, classes and modules count only 
 code that was reached names them, or looks names up dynamically.
 
 Weighed against tracing f at each call and looking programs up by what was traced, which
-would need nothing of this file: a trace takes one to a hundred times as long as the call
+would need nothing of this file: a trace takes two to forty times as long as the call
 itself (benchmarks/bench_calls.py), and people who explore do not write `jax.jit`.
 
 When in doubt, nothing is cached: an object that cannot be looked into, or a walk that
