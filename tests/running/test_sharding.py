@@ -14,7 +14,7 @@ import pytest
 import igjax
 
 ROOT = pathlib.Path(__file__).parents[2]
-CASES = "tests/on_eight_devices.py"
+CASES = "tests/running/on_eight_devices.py"
 ATTRIBUTE = igjax.integrated_gradients(jnp.sum, rule=igjax.rules.midpoint(1))
 
 
