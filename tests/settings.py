@@ -53,13 +53,8 @@ def kinked(x):
     return jax.nn.relu(x * x[0] + 0.1).sum()
 
 
-def wide_score(x):
-    """A score of too many features to take all coalitions of them."""
-    return score(jnp.repeat(x, 4) * jnp.linspace(0.5, 1, 12, dtype=x.dtype))
-
-
 def many(x):
-    """A score of twelve features, rows of three."""
+    """A score of too many features to take all coalitions of them, rows of three."""
     return jnp.tanh(x).sum() * x[0, 0]
 
 
@@ -222,7 +217,6 @@ for name, build in {
 _SAMPLED = {"draws": 8, "tolerance": 0.5}
 for name, build in {
     "shapley_values": lambda: perturbation.shapley_values(score),
-    "shapley_values, sampled": lambda: perturbation.shapley_values(wide_score, budget=16),
     "banzhaf_values": lambda: perturbation.banzhaf_values(score),
     "lime": lambda: perturbation.lime(score, budget=32),
     "rise": lambda: perturbation.rise(score, budget=32),
