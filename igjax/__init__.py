@@ -16,6 +16,7 @@ from igjax.bridges import (
     Embedded as Embedded,
     contrast as contrast,
     from_embedding as from_embedding,
+    in_float64 as in_float64,
     select as select,
     single as single,
 )

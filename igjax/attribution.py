@@ -32,7 +32,8 @@ class Status(enum.IntEnum):
     BUDGET_SPENT = 2  # max_evaluations were not enough
     RESOLUTION = 3  # the resolution of the dtype was reached
     NON_FINITE = 4  # a score or gradient on the path is not finite
-    NOT_VERIFIED = 5  # the tolerance seems met, but the check of the scores failed
+    NOT_VERIFIED = 5  # the gradients do not explain the scores along the path
+    ROUNDING = 6  # the rounding of f itself is coarser than the tolerance
 
     @property
     def meaning(self) -> str:
@@ -47,6 +48,7 @@ _MEANINGS = {
     Status.RESOLUTION: "resolution of the dtype reached before the tolerance was met",
     Status.NON_FINITE: "a score or gradient on the path is not finite",
     Status.NOT_VERIFIED: "not verified: scores along the path disagree",
+    Status.ROUNDING: "the rounding of f is coarser than the tolerance",
 }
 
 

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from igjax import _checks
 from igjax._tree import wide_labels
 
-__all__ = ["Embedded", "contrast", "from_embedding", "select", "single"]
+__all__ = ["Embedded", "contrast", "from_embedding", "in_float64", "select", "single"]
 
 
 def single(g) -> Callable:
@@ -46,6 +46,50 @@ def single(g) -> Callable:
         return jax.tree.map(_first, output)
 
     return _named(f, g)
+
+
+def in_float64(attribute) -> Callable:
+    """Makes an attribution compute in float64, whatever JAX's global setting.
+
+    The way out of RESOLUTION and ROUNDING: what is floating among the arguments, arrays of
+    x, baseline and parameters, is cast to float64, and so is what f makes of them unless
+    it casts by itself. Arrays that f closes over are promoted where they meet the others.
+
+    Args:
+        attribute: an attribution `(x, baseline, *args) -> Attribution` of any method, or
+            its `jax.vmap`.
+
+    Returns:
+        A function of the same arguments. Its results are float64, also outside. Where
+        JAX's setting is float32, `jit` goes inside: `in_float64(jax.jit(attribute))`.
+
+    Raises:
+        TypeError: if attribute is not callable.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> f = lambda x: jax.nn.sigmoid(1e9 * (x.sum() - 1.0))
+        >>> attribute = igjax.in_float64(igjax.integrated_gradients(f))
+        >>> result = attribute(jnp.array([1.0, 3.0]), jnp.zeros(2))
+        >>> result.values.dtype.name, bool(result.converged)
+        ('float64', True)
+    """
+    _checks.function("in_float64", "attribute", attribute)
+
+    def wide(*args):
+        with jax.enable_x64(True):
+            return attribute(*jax.tree.map(_doubled, args))
+
+    return _named(wide, attribute)
+
+
+def _doubled(a):
+    """A floating or complex array in double precision; anything else as it is."""
+    dtype = getattr(a, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        return a
+    complex_ = jnp.issubdtype(dtype, jnp.complexfloating)
+    return jnp.asarray(a).astype(jnp.complex128 if complex_ else jnp.float64)
 
 
 def _first(a):

@@ -138,7 +138,8 @@ _ADVICE = {
     ),
     Status.RESOLUTION: (
         "The score jumps within less than the dtype resolves, and which features carry the "
-        "jump is uncertain. Compute in float64."
+        "jump is uncertain. igjax.in_float64(attribute) resolves what is only steep; where "
+        "f itself has a step, nothing does, and the error says what is at stake."
     ),
     Status.NON_FINITE: (
         "A score or gradient on the path is not finite: nothing can be trusted. Look for "
@@ -146,8 +147,14 @@ _ADVICE = {
         "norm or logarithm at a zero baseline; try another baseline."
     ),
     Status.NOT_VERIFIED: (
-        "The scores along the path are not explained by the gradients to within the "
-        "tolerance. Ask for a smaller tolerance, or check custom derivatives in f."
+        "The scores along the path are not explained by the gradients: the derivatives of "
+        "f contradict its scores. Look for stop_gradient, straight-through estimators and "
+        "custom derivatives in f; where there are none, ask for a smaller tolerance."
+    ),
+    Status.ROUNDING: (
+        "The rounding of f itself is coarser than the tolerance: more gradients would not "
+        "help, and the estimated errors contain it. Compute in a wider dtype, "
+        "igjax.in_float64(attribute), or ask for a larger or an absolute tolerance."
     ),
 }
 

@@ -111,9 +111,10 @@ ADVICE = {
     Status.TOLERANCE_MET: "The values are within the tolerance of the exact ones.",
     Status.NO_TOLERANCE: "Errors may reach 2.00% of the attribution",
     Status.BUDGET_SPENT: "Raise max_evaluations",
-    Status.RESOLUTION: "Compute in float64",
+    Status.RESOLUTION: "resolves what is only steep",
     Status.NON_FINITE: "nothing can be trusted",
-    Status.NOT_VERIFIED: "check custom derivatives in f",
+    Status.NOT_VERIFIED: "custom derivatives in f",
+    Status.ROUNDING: "more gradients would not help",
 }
 
 

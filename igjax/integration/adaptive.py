@@ -8,7 +8,7 @@ panels where, and only where, the samples say that a panel is not understood.
 Unit of work: a panel [lo, hi] with the 15 Gauss-Kronrod nodes; what its samples tell of
 it is said in `panels.py`. A panel within its share of the error budget is accepted into
 the totals; otherwise it is cut: out comes the gap between two known scores that holds
-most of the residual, or it becomes two, or three if it is rough and far from its share.
+most of the residual, or it becomes two, or, full of kinks, as many as its error asks for.
 Panels are processed in generations (`queue.py`). A decision uses its own example's totals
 at the end of the generation before, so an example's mesh does not depend on its
 neighbors. A panel narrower than `jumps.narrowest` counts as the limit object (`jumps.py`).
@@ -18,9 +18,14 @@ of one feature add up in squares. Where each panel has its features (jumps, each
 token) nothing is gained by that; where all have all (a network of ReLUs) the budget of a
 panel grows with their number (`overlap`), and an example ends as soon as they are small
 enough together. The completeness gap counts as many times as the features cancel in F,
-but for what the embedded differences of the slope, in squares, let expect of it: so much
-is in the errors of the features as it is. Where the gap alone is too wide, the example is
+but for what the slopes' own errors, in squares, let expect of it: so much is in the errors
+of the features as it is. Where errors or gap are too wide in the end, the example is
 integrated once more, with half of the tolerance.
+
+What is promised. `bound` is relative to values that are off themselves, so it is tolerance
+/ (1 + tolerance) of them, and rounding is never granted: it is part of the error. Where
+it is coarser than the bound, the example is `hopeless`; where the slopes are wrong in
+proportion all along a panel, it is `contradicted` and ends at once.
 """
 
 import functools
@@ -29,6 +34,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 
 from igjax import rules
@@ -36,8 +42,9 @@ from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import varying
 from igjax.integration import jumps, queue
 from igjax.integration.panels import (
-    COVER,
+    CAUTION,
     NODES,
+    NOISE,
     PROBES,
     Measured,
     Panels,
@@ -45,6 +52,7 @@ from igjax.integration.panels import (
     amplified,
     divided,
     measure,
+    probes_at,
     table,
     worst_gap,
 )
@@ -53,14 +61,20 @@ SAFETY = 0.9  # share of the tolerance that the estimates may use up
 BELIEF = 3.0  # how far, at most, many panels are believed more than one
 SPARE = 0.5  # how far shares are overdrawn: many panels do not use theirs up
 FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
-FLOOR = 64.0  # rounding of the whole, in units of eps times the size of its terms
+MARGIN = 0.7  # pieces of a rough panel, in units of its error over its share
+LONE = 0.75  # share of the tolerance that one panel alone may use up: few estimates
+FLOOR = 8.0  # rounding of the whole, in units of eps times the size of its terms
+ALONE = 1.6  # makes the error of one feature cover it in 95 of 100 where panels are rough
+NEAR = 8.0  # in so many units of rounding nothing is refined
+COARSE = 4.0  # how many typical scatters of scores in half precision may be rounding
 
 
 class Solution(NamedTuple):
     """What the integrator returns for a batch: features flat, outputs flat."""
 
     values: Any  # (outputs, features)
-    error: Any
+    error: Any  # of each feature by itself
+    together: Any  # (outputs,): of all features, which concentrates
     score: Any  # (outputs,)
     baseline_score: Any
     bound: Any  # (outputs,): what the error must not exceed
@@ -68,23 +82,28 @@ class Solution(NamedTuple):
     evaluations: Any
     jumps: Any
     stopped: Any  # budget spent
+    contradicted: Any  # (outputs,): the gradients are not those of the scores
+    hopeless: Any  # (outputs,): rounding is coarser than the bound
     mesh: Any  # (capacity, 2): edges of the panels; those of width 0 are none
 
 
 class _Totals(NamedTuple):
     done: Any  # (examples, 3, outputs, features): values, squared errors, mass
     pending: Any  # values and squared errors of the panels cut in this generation
-    # (examples, 4, outputs): indicators, integral of |slope|, astray squared, and by how
-    # much all features may be off together whatever else is known.
+    # (examples, 5, outputs): indicators, those of rough panels, integral of |slope|, astray
+    # squared, and by how much all features may be off together whatever else is known.
     spent: Any
-    pending_spent: Any
+    pending_spent: Any  # the first two of them, of the panels cut in this generation
     unit: Any  # (examples, outputs): of what is squared, which might overflow or vanish
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
+    most: Any  # what size was at the end of the first integration, if this is the second
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
+    belief: Any  # (examples, outputs): how far many panels are believed more than one
     peak: Any  # (examples, outputs): largest |F| seen
     counts: Any  # (examples, 2): gradients, jumps
     open: Any  # (examples,): panels in this generation
     again: Any  # integrated a second time
+    contradicted: Any  # (examples, outputs)
     stopped: Any
     mesh: Any  # (examples, panels, 2): edges; swapped while the panel is to be cut
 
@@ -105,7 +124,9 @@ class _Problem(NamedTuple):
     outputs: int
     features: int
     dtype: Any
-    eps: float
+    eps: float  # the units of rounding of x, and of the score
+    score_eps: float
+    half: bool  # something is computed in half precision
 
 
 class _Batch(NamedTuple):
@@ -116,6 +137,7 @@ class _Batch(NamedTuple):
     tolerance: Any  # (examples,), relative
     absolute: Any
     lanes: int
+    coarse: Any  # (examples, outputs): scatter of scores in half precision
 
 
 def solve(profile, operands, rule: rules.Adaptive, shape) -> Solution:
@@ -126,7 +148,8 @@ def solve(profile, operands, rule: rules.Adaptive, shape) -> Solution:
             (outputs,) and ((outputs,), (outputs, features)).
         operands: pytree of arrays, of one example.
         rule: the tolerances, which are operands too, and the budget.
-        shape: (outputs, features, dtype, eps): sizes, working dtype, rounding unit.
+        shape: (outputs, features, dtype, eps, score_eps, half): sizes, working dtype, units
+            of rounding of x and the score, and whether anything is in half precision.
 
     Returns:
         A `Solution`.
@@ -183,7 +206,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
     state = varying(_start(problem, size, batch.probes), (batch.probes, leaves))
 
     def generation(state):
-        limit = _bound(problem, batch, state.totals) * _strict(state.totals)
+        limit = _limit(problem, batch, state.totals) * _strict(state.totals)
         chunk = functools.partial(_chunk, problem, batch, limit, state.totals)
         state = jax.lax.while_loop(lambda s: s.cursor < s.count, chunk, state)
         return varying(_turn(problem, batch, state), state)
@@ -211,7 +234,7 @@ def _batch(problem: _Problem, batched, size, leaves) -> _Batch:
 
     def scores(i):
         operands, _ = unflatten(pick(i))
-        grid = jnp.linspace(0, 1, PROBES + 2, dtype=problem.dtype)
+        grid = jnp.asarray(probes_at(), problem.dtype)
         along = jax.vmap(lambda t: score(operands, t).astype(problem.dtype))
         return in_loop_layout(along)(grid)
 
@@ -232,7 +255,19 @@ def _batch(problem: _Problem, batched, size, leaves) -> _Batch:
 
     probes = jax.lax.map(scores, jnp.arange(size))
     tolerance, absolute = jax.vmap(limits)(jnp.arange(size))
-    return _Batch(evaluate, probes, tolerance, absolute, lanes_of(size))
+    coarse = _coarse(problem, probes)
+    return _Batch(evaluate, probes, tolerance, absolute, lanes_of(size), coarse)
+
+
+def _coarse(problem: _Problem, probes):
+    """What scores in half precision scatter by: their differences on the even grid."""
+    if not problem.half:
+        return jnp.zeros_like(probes[:, 0])
+    even = (probes_at()[:, None] == np.linspace(0, 1, PROBES + 2)[None]).any(1)
+    rough = jnp.diff(probes[:, even], 6, axis=1) / math.sqrt(math.comb(12, 6))
+    scatter = COARSE * jnp.median(jnp.abs(rough), axis=1)
+    # Where the score is flat nothing scatters, but it is rounded.
+    return jnp.maximum(scatter, problem.score_eps * jnp.abs(probes).max(1))
 
 
 def lanes_of(examples: int) -> int:
@@ -248,16 +283,19 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
         pending=jnp.zeros((size, 2, outputs, features), dtype),
-        spent=jnp.zeros((size, 4, outputs), dtype),
-        pending_spent=narrow,
+        spent=jnp.zeros((size, 5, outputs), dtype),
+        pending_spent=jnp.zeros((size, 2, outputs), dtype),
         unit=_unit(probes),
         size=narrow,
+        most=narrow + jnp.inf,
         overlap=narrow + 1,
+        belief=narrow + 1,
         peak=jnp.abs(probes).max(1),
         counts=jnp.zeros((size, 2), jnp.int32),
         open=jnp.ones(size, jnp.int32),
         again=jnp.zeros(size, bool),
         stopped=jnp.zeros(size, bool),
+        contradicted=jnp.zeros((size, outputs), bool),
         mesh=jnp.zeros((size, most, 2), dtype),
     )
     zero = jnp.int32(0)
@@ -284,10 +322,11 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     nodes = lo + width * table(problem.dtype, 0)[None]
     samples = Samples(nodes, *batch.evaluate(example, nodes))
     peak = jnp.maximum(before.peak[example], jnp.abs(samples.scores).max(1))
-    belief = jnp.minimum(1 / before.overlap[example], BELIEF)
-    seen = measure(panel, samples, batch.probes[example], peak, belief, problem.eps)
+    belief = before.belief[example]
+    rounding = NOISE * _eps(problem) * peak + batch.coarse[example]
+    seen = measure(panel, samples, batch.probes[example], rounding, belief, problem.eps)
 
-    share = _share(batch, limit, before, example, seen, belief)
+    share = _share(batch, limit, before, example, seen)
     small = seen.error.sum(-1) <= share
     fine = (small | (seen.indicator <= seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
@@ -297,25 +336,43 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     jump = (narrow | blurred) & ~fine & finite
 
     worst, zoom = worst_gap(seen.known)
-    found = jumps.resolved(panel, samples, seen, worst, jump & narrow, jump & blurred)
+    cancel = jnp.maximum(_cancel(before)[example], 1)
+    found = jumps.resolved(panel, samples, seen, cancel, jump & narrow, jump & blurred)
+    seen = seen._replace(contradicts=seen.contradicts & (seen.residual > share / 4))
     totals = _booked(state.totals, before, panel, seen, found, valid, accept, jump, peak)
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
-    far = ((seen.error.sum(-1) > FAR * share) & seen.rough).any(1)
-    children, wide = queue.cut(panel, seen.known, worst, zoom, far)
+    pieces = _pieces(problem, before, example, seen, share)
+    children, wide = queue.cut(panel, seen.known, worst, zoom, pieces)
     wanted = wide & (valid & ~accept)[:, None]
     then, then_count = queue.append(state.then, state.then_count, children, wanted)
     cursor = state.cursor + batch.lanes
     return _State(state.now, state.count, cursor, then, then_count, totals)
 
 
-def _share(batch: _Batch, limit, before: _Totals, example, seen: Measured, belief):
+def _pieces(problem: _Problem, before: _Totals, example, seen: Measured, share):
+    """How many pieces a panel becomes: two, or, if it is full of kinks, what it takes.
+
+    Then the error falls as the number of its pieces; else it has to be looked for.
+    """
+    over = seen.error.sum(-1) / share
+    over = jnp.where(seen.even, over, jnp.where(over > FAR, 3, 2))
+    over = jnp.where(seen.rough, over, 1).max(1)
+    room = (problem.max_evaluations - before.counts[example, 0]) // NODES
+    room = room // jnp.maximum(before.open[example], 1)
+    wanted = jnp.ceil(jnp.minimum(MARGIN * over, queue.MOST)).astype(jnp.int32)
+    return jnp.clip(wanted, 2, jnp.clip(room, 2, queue.MOST))
+
+
+def _share(batch: _Batch, limit, before: _Totals, example, seen: Measured):
     """What the error of each panel may be, of the bound that is left."""
     # In the first generation the panel is all there is to know of the size.
     first = before.counts[example, :1] == 0
-    own = jnp.where(first, batch.tolerance[example][:, None] * seen.volume, 0)
+    relative = _relative(batch)[example] * LONE
+    own = jnp.where(first, relative * seen.volume, 0)
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
-    left = left * (1 + SPARE * (belief - 1))
+    many = jnp.minimum(1 / before.overlap[example], BELIEF)
+    left = left * (1 + SPARE * (many - 1))
     return left / before.open[example][:, None].astype(left.dtype)
 
 
@@ -332,18 +389,26 @@ def _booked(
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
     unit = before.unit[example]
-    both = value, (error / unit[..., None]) ** 2
-    astray = jnp.where(jump[:, None], 0, seen.astray / unit)
+    capped = lambda a: jnp.minimum(a, jnp.finfo(a.dtype).max ** 0.45)
+    both = value, capped(error / unit[..., None]) ** 2
+    astray = jnp.where(jump[:, None], 0, capped(seen.astray / unit))
     spent = (error + unknown / max(value.shape[-1], 1)).sum(-1)
+    lone = spent, spent * seen.rough.astype(spent.dtype)
     slot = totals.counts[example, 0] // NODES + queue.rank_within(at)
     kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     return totals._replace(
         done=add(totals.done, accept, *both, seen.mass),
         pending=add(totals.pending, ~accept, *both),
-        spent=add(totals.spent, accept, spent, seen.steep, astray**2, unknown[..., 0]),
-        pending_spent=add(totals.pending_spent[:, None], ~accept, spent)[:, 0],
+        spent=add(totals.spent, accept, *lone, seen.steep, astray**2, unknown[..., 0]),
+        pending_spent=add(totals.pending_spent, ~accept, *lone),
         peak=totals.peak.at[at].max(peak, mode="drop"),
         counts=add(totals.counts, valid, jnp.full(len(at), NODES, jnp.int32), jump),
+        contradicted=totals.contradicted.at[at].max(seen.contradicts, mode="drop"),
+        overlap=jnp.where(
+            totals.counts[:, :1] > 0,
+            totals.overlap,
+            totals.overlap.at[at].set(seen.overlap, mode="drop"),
+        ),
         mesh=totals.mesh.at[at, slot].set(kept, mode="drop"),
     )
 
@@ -365,49 +430,75 @@ def _turn(problem: _Problem, batch: _Batch, state: _State) -> _State:
     values, squares = (totals.done[:, :2] + totals.pending).swapaxes(0, 1)
     errors = _errors(totals, squares)
     together = errors.sum(-1)
-    size = jnp.abs(values).sum(-1)
-    gap = _gap(problem, totals, values, errors, batch.probes)
-    limit = SAFETY * _bound(problem, batch, totals._replace(size=size))
+    size = jnp.minimum(jnp.abs(values).sum(-1), totals.most)
+    gap = _gap(problem, batch, totals, values, errors)
+    limit = SAFETY * _limit(problem, batch, totals._replace(size=size))
     small = (together <= _strict(totals) * limit) & (gap <= limit)
     enough = small.all(1)
     stop = (children > 0) & over & ~enough
-    drop = stop | enough | ~jnp.isfinite(totals.spent).all((1, 2))
-    totals = _ended(totals, drop, together)._replace(
+    drop = stop | enough | totals.contradicted.any(1)
+    drop |= ~jnp.isfinite(totals.spent).all((1, 2))
+    totals = _ended(totals, drop, together, size, children)._replace(
         size=size,
         open=jnp.where(drop, 0, children),
         stopped=totals.stopped | stop,
     )
     keep = waiting & ~drop[jnp.minimum(example, len(drop) - 1)]
     now, count = queue.only(state.then, keep)
-    zero = jnp.int32(0)
-    state = _State(now, count, zero, state.then, zero, totals)
+    state = _State(now, count, jnp.int32(0), state.then, jnp.int32(0), totals)
     finished = (totals.open == 0) & (children == 0) & (totals.counts[:, 1] == 0)
-    wide = (gap > _bound(problem, batch, totals)).any(1) & jnp.isfinite(gap).all(1)
+    most = _limit(problem, batch, totals)
+    wide = ((gap > most) | (together > most)).any(1) & jnp.isfinite(gap).all(1)
+    wide &= ~(totals.contradicted | _hopeless(problem, batch, totals)).any(1)
     room = 3 * totals.counts[:, 0] <= problem.max_evaluations
     return _again(state, finished & wide & room & ~totals.again, batch.probes)
 
 
-def _ended(totals: _Totals, drop, together) -> _Totals:
+def _ended(totals: _Totals, drop, together, size, children) -> _Totals:
     """The totals after a generation; what was to be cut of those that end counts as is."""
     only = lambda where, a: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), a, 0)
-    linear = totals.spent[:, 0] + totals.pending_spent
+    linear = totals.spent[:, 0] + totals.pending_spent[:, 0]
     to_be_cut = totals.mesh[..., :1] > totals.mesh[..., 1:]
     kept = only(drop, totals.mesh[..., ::-1])
+    measured = jnp.where(linear > 0, divided(together, linear), 1)
+    # The probes may have seen nothing of what is large.
+    unit = jnp.maximum(totals.unit, jnp.where(jnp.isfinite(size), size, 0))
+    smaller = totals.unit / unit
+    done = totals.done.at[:, :2].add(only(drop, totals.pending))
+    spent = totals.spent.at[:, :2].add(only(drop, totals.pending_spent))
     return totals._replace(
-        done=totals.done.at[:, :2].add(only(drop, totals.pending)),
-        spent=totals.spent.at[:, 0].add(only(drop, totals.pending_spent)),
-        overlap=jnp.where(linear > 0, divided(together, linear), 1),
+        done=done.at[:, 1].multiply(smaller[..., None] ** 2),
+        unit=unit,
+        spent=spent.at[:, 3].multiply(smaller**2),
+        overlap=_overlap(totals, measured, children),
+        belief=jnp.minimum(1 / measured, BELIEF),
         pending=jnp.zeros_like(totals.pending),
         pending_spent=jnp.zeros_like(totals.pending_spent),
         mesh=jnp.where(to_be_cut, kept, totals.mesh),
     )
 
 
+def _overlap(totals: _Totals, measured, children):
+    """How much the errors of the next generation add up: as now, but with more panels.
+
+    It falls as a power of their number. Of one panel the changes between its nodes tell.
+    """
+    lo, hi = totals.mesh[..., 0], totals.mesh[..., 1]
+    used = (lo != hi).sum(1, dtype=jnp.int32)
+    cut = (lo > hi).sum(1, dtype=jnp.int32)
+    number, one = lambda a: a[:, None].astype(measured.dtype), (used == 1)[:, None]
+    seen = jnp.where(one, totals.overlap, measured)
+    count = jnp.where(one, NODES - 1, number(used))
+    power = divided(jnp.log(number(used - cut + children)), jnp.log(count))
+    return jnp.minimum(seen, 1) ** power
+
+
 def _again(state: _State, which, probes) -> _State:
     """Integrates those examples again, with half of the tolerance.
 
-    All their panels were accepted, but the gap is wider than it may be: as can happen
-    by chance where there are many, none of which is to blame.
+    All their panels were accepted, but the gap is wider than it may be, as can happen by
+    chance where there are many, none of which is to blame; or the size that their errors
+    were measured by was too large at first.
     """
     totals = state.totals
     now, count = queue.add_whole(state.now, state.count, probes, which)
@@ -421,6 +512,8 @@ def _again(state: _State, which, probes) -> _State:
             mesh=clear(totals.mesh),
             open=jnp.where(which, 1, totals.open),
             overlap=jnp.where(which[:, None], 1, totals.overlap),
+            belief=jnp.where(which[:, None], 1, totals.belief),
+            most=jnp.where(which[:, None], totals.size, totals.most),
             again=totals.again | which,
         ),
     )
@@ -428,59 +521,103 @@ def _again(state: _State, which, probes) -> _State:
 
 def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
     values, squares, mass = (totals.done[:, i] for i in range(3))
-    floor = FLOOR / 8 * _rounding(problem, totals)
+    rounding = _rounding(problem, batch, totals)
     share = divided(mass, mass.sum(-1, keepdims=True))
     errors = _errors(totals, squares)
+    # What covers the error of all together is a mean for that of one.
+    alone = 1 + (ALONE - 1) * divided(totals.spent[:, 1], totals.spent[:, 0])
     whole = totals._replace(size=jnp.abs(values).sum(-1))
     return Solution(
         values=values,
-        error=errors + floor[..., None] * share,
+        error=errors * alone[..., None] + rounding[..., None] * share,
+        together=errors.sum(-1) + jnp.where(mass.sum(-1) > 0, rounding, 0),
         score=batch.probes[:, -1],
         baseline_score=batch.probes[:, 0],
-        bound=_bound(problem, batch, whole),
-        gap=_gap(problem, totals, values, errors, batch.probes),
+        bound=_bound(batch, whole),
+        gap=_gap(problem, batch, totals, values, errors),
         evaluations=totals.counts[:, 0],
         jumps=totals.counts[:, 1],
         stopped=totals.stopped,
+        contradicted=totals.contradicted,
+        hopeless=_hopeless(problem, batch, whole),
         mesh=totals.mesh,
     )
 
 
-def _bound(problem: _Problem, batch: _Batch, totals: _Totals):
-    """What the error of each example must not exceed."""
-    floor = FLOOR * _rounding(problem, totals)
-    relative = batch.tolerance[:, None] * totals.size
-    return jnp.maximum(relative, batch.absolute[:, None] + floor)
+def _bound(batch: _Batch, totals: _Totals):
+    """What the error of each example must not exceed: the promise.
+
+    Relative to values that are off by the tolerance themselves.
+    """
+    return jnp.maximum(_relative(batch) * totals.size, batch.absolute[:, None])
 
 
-def _rounding(problem, totals):
-    """One unit of rounding of an example: of its largest score and its contributions."""
+def _relative(batch: _Batch):
+    return (batch.tolerance / (1 + batch.tolerance))[:, None]
+
+
+def _limit(problem: _Problem, batch: _Batch, totals: _Totals):
+    """What is left of the bound for what samples tell; never below rounding."""
+    rounding = _rounding(problem, batch, totals)
+    least = rounding + (NEAR - 1) * _own_rounding(problem, totals)
+    return jnp.maximum(_bound(batch, totals) - rounding, least)
+
+
+def _rounding(problem: _Problem, batch: _Batch, totals: _Totals):
+    """What the values of an example may be off by whatever the samples.
+
+    Rounding of its largest score and its contributions, and what scores in half precision
+    scatter by, as large as it may be in the features.
+    """
+    own = _own_rounding(problem, totals)
+    return own + batch.coarse * jnp.maximum(_cancel(totals), 1)
+
+
+def _hopeless(problem: _Problem, batch: _Batch, totals: _Totals):
+    """Whether rounding is all that can be seen."""
+    left = _bound(batch, totals) - _rounding(problem, batch, totals)
+    return _limit(problem, batch, totals) > left
+
+
+def _own_rounding(problem: _Problem, totals: _Totals):
     tiny = float(jnp.finfo(problem.dtype).tiny)
-    return problem.eps * (totals.peak + totals.done[:, 2].sum(-1)) + tiny
+    mass = totals.done[:, 2].sum(-1)
+    own = FLOOR * _eps(problem) * (totals.peak + mass) + tiny
+    return own + (problem.eps - _eps(problem)) * mass  # of points in a narrower dtype
+
+
+def _cancel(totals: _Totals):
+    """How many times features cancel in F, in what is done."""
+    return divided(totals.done[:, 2].sum(-1), totals.spent[:, 2])
+
+
+def _eps(problem: _Problem) -> float:
+    return float(jnp.finfo(problem.dtype).eps)
 
 
 def _strict(totals):
     """Which part of the bound the estimates may use, of (examples, 1)."""
-    return jnp.where(totals.again, 0.5, 1.0).astype(totals.size.dtype)[:, None]
+    lone = jnp.where(totals.counts[:, 0] <= NODES, LONE, 1.0)
+    return jnp.where(totals.again, 0.5, lone).astype(totals.size.dtype)[:, None]
 
 
 def _errors(totals: _Totals, squares):
     """The errors of features, of which those of panels are independent."""
-    even = totals.spent[:, 3, :, None] / max(squares.shape[-1], 1)
+    even = totals.spent[:, 4, :, None] / max(squares.shape[-1], 1)
     return jnp.sqrt(squares) * totals.unit[..., None] + even
 
 
-def _gap(problem, totals, values, errors, probes):
+def _gap(problem, batch: _Batch, totals: _Totals, values, errors):
     """The completeness gap of values, as large as it may be in the features.
 
     What the rough slopes of all panels are astray by, added up in squares, is in the
     features what their errors say, at the most: were all steps in one direction, the two
     would be in proportion. What exceeds it may be as much as the features cancel.
     """
-    delta = jnp.abs(values.sum(-1) - (probes[:, -1] - probes[:, 0]))
-    mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 1]
-    floor = FLOOR / 8 * _rounding(problem, totals)
-    known = COVER * jnp.sqrt(totals.spent[:, 2]) * totals.unit
+    delta = jnp.abs(values.sum(-1) - (batch.probes[:, -1] - batch.probes[:, 0]))
+    mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 2]
+    floor = FLOOR * _eps(problem) * (totals.peak + mass) + batch.coarse
+    known = CAUTION * jnp.sqrt(totals.spent[:, 3]) * totals.unit
     strict = amplified(delta, floor, mass, steep)
     excess = jnp.maximum(delta - known, 0)
     return jnp.minimum(

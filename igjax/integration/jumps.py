@@ -15,6 +15,7 @@ from igjax.integration.panels import (
     over_nodes,
     row,
     table,
+    worst_gap,
 )
 
 
@@ -23,27 +24,28 @@ def narrowest(dtype) -> float:
     return 2.0**-20 if jnp.finfo(dtype).bits <= 32 else 1e-12
 
 
-def resolved(panel: Panels, samples: Samples, seen: Measured, worst, narrow, blurred):
+def resolved(panel: Panels, samples: Samples, seen: Measured, cancel, narrow, blurred):
     """Integral, error and what all features may be off by together, of panels.
 
-    `worst` is the gap that holds most of the residual; `narrow` and `blurred` say which
-    panels are jumps of either kind.
+    `cancel` says how many times features cancel in F elsewhere; `narrow` and `blurred`
+    which panels are jumps of either kind.
     """
+    worst, _ = worst_gap(seen.known)
     c, left = samples.parts, samples.nodes <= row(seen.known.t, worst)
     found = seen.kronrod, seen.error, jnp.zeros_like(seen.residual[..., None])
-    found = _where(narrow[:, None, None], _sharp(c, panel, seen, left), found)
+    found = _where(narrow[:, None, None], _sharp(c, panel, seen, left, cancel), found)
     better, *blur = _blurred(c, panel, seen)
     return _where(blurred[:, None, None] & better, tuple(blur), found)
 
 
-def _sharp(c, panel: Panels, seen: Measured, left):
+def _sharp(c, panel: Panels, seen: Measured, left, cancel):
     """The limit object of a jump: the change of F along the steepest gradient.
 
     Its error is how much the steepest gradients on the two sides of the jump disagree
     about the direction. And what the slopes do not explain of the change, which is all of
     it if one side is flat, may be that of other features than those whose tails are seen:
-    it is missing there, and too much here. `left` says which nodes (panels, nodes) lie
-    before the jump.
+    it is missing there, times `cancel`, and too much here, as much as it was given. `left`
+    says which nodes (panels, nodes) lie before the jump.
     """
     slope = c.sum(-1)
     change = panel.scores[:, 1] - panel.scores[:, 0]
@@ -61,9 +63,12 @@ def _sharp(c, panel: Panels, seen: Measured, left):
     (before, after), (low, high) = jax.vmap(direction)(jnp.stack([left, ~left]))
     value = size * jnp.where(low > high, before, after)
     doubt = jnp.abs(size * (before - after))
-    missing = jnp.minimum(jnp.abs(seen.kronrod.sum(-1) - change), jnp.abs(change))
+    missing = jnp.minimum(jnp.abs(seen.known.residual).max(1), jnp.abs(change))
     blind = (low == 0) | (high == 0)
-    unseen = 2 * jnp.where(blind, jnp.abs(size), missing[..., None])
+    given = jnp.abs(divided(value, size)).sum(-1, keepdims=True)
+    unseen = (cancel[..., None] + given) * jnp.where(
+        blind, jnp.abs(size), missing[..., None]
+    )
     return value, doubt, unseen
 
 

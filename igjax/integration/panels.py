@@ -10,11 +10,12 @@ cancel. Its sharpest part is (c): between two neighboring scores F changes by mo
 slopes of the panel allow. No kink does that; a step does, however small among the kinks,
 and whose features it belongs to nobody has seen: it counts many times over.
 
-The embedded difference overestimates the error of a smooth panel and not that of one with
-a kink; it is shrunk only where the nested rules say that the panel is smooth, each far
-better than the one before. And a residual counts in the features as many times as they
-cancel in F, but for what rough slopes let expect of it, by how far seven of the nodes are
-off: that much the embedded difference has seen.
+The embedded difference overestimates the error of a smooth panel; it is shrunk where the
+nested rules say that the panel is smooth, each far better than the one before. Where it is
+not, the panel is full of kinks, and its error a random number: null rules, which vanish on
+polynomials and are as large as the error on steps at random places, estimate its size. And
+a residual counts in the features as many times as they cancel in F, but for what rough
+slopes let expect of it, by how far seven of the nodes are off: that much has been seen.
 """
 
 import functools
@@ -27,14 +28,29 @@ from numpy.polynomial import chebyshev
 from igjax import rules
 
 NODES = 15
-PROBES = 48
+PROBES = 48  # scores without gradients on an even grid, besides those towards the ends
 CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
 REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
 DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
 GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
+EVEN = 0.5  # in which share of a panel contributions change, if it is full of kinks
+FEW = 0.75  # what is added where null rules differ, as they do if they say one thing
+RANDOM = 1.2  # makes that of a rough panel cover what is random in all features
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
+
+
+@functools.cache
+def probes_at() -> np.ndarray:
+    """Where scores are taken without gradients, ends included, ascending.
+
+    On an even grid, and in its first and last gap at distances that shrink to the ends:
+    cliffs and roots are there.
+    """
+    near = 0.2 ** np.arange(1, 5) / (PROBES + 1)
+    even = np.linspace(0, 1, PROBES + 2)
+    return np.sort(np.concatenate([even, near, 1 - near]))
 
 
 class Panels(NamedTuple):
@@ -64,10 +80,13 @@ class Measured(NamedTuple):
     indicator: Any
     noise: Any
     jitter: Any
+    contradicts: Any  # the slopes are wrong in proportion, all along the panel
     volume: Any  # sum of |kronrod|
     astray: Any  # the embedded difference of the slope
     steep: Any
     rough: Any  # none of the nested rules is far better than the one before
+    even: Any  # there are kinks all along
+    overlap: Any  # how much less than linearly the changes from node to node add up
     known: Any
 
 
@@ -81,7 +100,7 @@ class Known(NamedTuple):
 
 @functools.cache
 def tables() -> tuple[np.ndarray, ...]:
-    """Kronrod nodes and, on [0, 1], four nested rules; antiderivatives at the nodes.
+    """Kronrod nodes and, on [0, 1], four rules and four null rules; antiderivatives.
 
     The last two are what a polynomial through the seven nodes of Gauss is off by: its
     antiderivative, and itself.
@@ -93,6 +112,8 @@ def tables() -> tuple[np.ndarray, ...]:
     # Eight nodes in pairs: positive weights, and what they miss is not what Gauss misses.
     pairs = _interpolating(t, [1, 2, 5, 6, 8, 9, 12, 13])
     three = _interpolating(t, [1, 7, 13])
+    # Their sum of squares is, on steps at random places, the square error of Kronrod's.
+    nulls = np.asarray(rule.error_weights[1:]) / rules.SAFETY
     integral = _antiderivative(t)
     at = 2 * np.append(t, 1.0) - 1
     collocation = chebyshev.chebvander(at, NODES) @ integral
@@ -100,7 +121,7 @@ def tables() -> tuple[np.ndarray, ...]:
     coarse[:, 1::2] = chebyshev.chebvander(at, NODES // 2) @ _antiderivative(t[1::2])
     powers = chebyshev.chebvander(2 * t - 1, NODES // 2 - 1)
     through[:, 1::2] = powers @ np.linalg.inv(powers[1::2])
-    weights = np.stack([k, g, pairs, three])
+    weights = np.concatenate([np.stack([k, g, pairs, three]), nulls])
     missed = np.eye(NODES) - through
     return t, weights, integral, collocation, collocation - coarse, missed
 
@@ -132,45 +153,59 @@ def table(dtype, index: int):
     return jnp.asarray(tables()[index], dtype)
 
 
-def measure(panel: Panels, samples: Samples, probes, peak, belief, eps) -> Measured:
+def measure(panel: Panels, samples: Samples, probes, rounding, belief, eps) -> Measured:
     """The integrals of panels and both indicators of their error.
 
-    `probes` are the scores spread over the path, `peak` the largest score seen, `belief`
-    how far many panels are believed more than one, `eps` the unit of rounding.
+    `rounding` is that of a score, `eps` that of t, `belief` how far many panels count more.
     """
-    c, dtype = samples.parts, samples.nodes.dtype
-    width = panel.edges[:, 1] - panel.edges[:, 0]
-    scale = width[:, None, None]
-    weights = table(dtype, 1)
+    c, width = samples.parts, panel.edges[:, 1] - panel.edges[:, 0]
+    scale, weights = width[:, None, None], table(c.dtype, 1)
     rows = scale[None] * _dot("rk,pkof->rpof", weights, c)
-    kronrod, gauss = rows[:2]
     mass = scale * over_nodes(weights[0], jnp.abs(c))
     slope = c.sum(-1)  # (panels, nodes, outputs)
-    embedded, shrink = _embedded(*rows)
+    embedded, shrink = _embedded(*rows[:4])
     known = _profile(panel, width, samples, slope, probes)
     whole = mass.sum(-1)
-    noise = NOISE * eps * (peak + whole)
+    noise = rounding + NOISE * float(jnp.finfo(c.dtype).eps) * whole
     steep = width[:, None] * over_nodes(weights[0], jnp.abs(slope))
+    difference, astray, apart = _differences(rows, shrink)
+    even, rough = _evenness(c) > EVEN, shrink == 1
+    claimed = jnp.where(rough, COVER * difference.sum(-1), embedded)
+    claimed *= jnp.where(even, belief, 1)
     residual = _residual(known, width, slope, shrink, noise, whole, steep)
     unseen = _unseen(known, slope, noise, whole, steep)
-    excess = jnp.maximum(jnp.maximum(residual - belief * embedded, unseen), 0)
-    difference = shrink[..., None] * jnp.abs(kronrod - gauss)
-    error = _error(difference, excess, embedded / belief, mass, shrink)
+    excess = jnp.maximum(jnp.maximum(residual - claimed, unseen), 0)
     return Measured(
-        kronrod=kronrod,
+        kronrod=rows[0],
         mass=mass,
-        error=error,
+        error=_error(difference, excess, embedded / belief, mass, shrink),
         embedded=embedded,
         residual=residual,
         indicator=jnp.maximum(embedded, residual),
         noise=noise,
+        contradicts=_contradicts(known, noise + jnp.maximum(apart, astray)),
         jitter=JITTER * eps * jnp.abs(c).sum(-1).max(1),
-        volume=jnp.abs(kronrod).sum(-1),
-        astray=shrink * jnp.abs((kronrod - gauss).sum(-1)),
+        volume=jnp.abs(rows[0]).sum(-1),
+        astray=astray,
         steep=steep,
-        rough=shrink == 1,
+        rough=rough,
+        overlap=_overlap(c),
+        even=even,
         known=known,
     )
+
+
+def _differences(rows, shrink):
+    """The error of each feature, that of the slope, and by how far Gauss's is off.
+
+    Of smooth panels by the embedded difference, of rough ones by null rules.
+    """
+    rough, between = shrink == 1, rows[0] - rows[1]
+    own = shrink[..., None] * jnp.abs(between)
+    own = jnp.where(rough[..., None], _random(rows[4:]), own)
+    apart = jnp.abs(between.sum(-1))
+    random = _random(rows[4:].sum(-1, keepdims=True)).sum(-1)
+    return own, jnp.where(rough, random, shrink * apart), apart
 
 
 def _embedded(kronrod, gauss, pairs, three):
@@ -188,6 +223,38 @@ def _embedded(kronrod, gauss, pairs, three):
     shrink = jnp.minimum(1, divided(10 * raw, rough))
     squared = second * jnp.minimum(1, divided(second, volume))
     return jnp.maximum(raw * shrink, squared), shrink
+
+
+def _random(nulls):
+    """The error of each feature where the panel is full of kinks: a random one.
+
+    What null rules return is then of the size of the error. Where all features say the
+    same, the rules are but four numbers, and differ; where many do not, they agree.
+    """
+    sizes = jnp.abs(nulls).sum(-1)
+    wobble = divided(sizes, sizes.mean(0, keepdims=True)).std(0)
+    cover = (RANDOM + FEW * wobble) / COVER
+    return _norm(nulls, 0) * cover[..., None]
+
+
+def _norm(a, axis: int):
+    """The root of the sum of squares, of numbers whose squares may vanish."""
+    largest = jnp.abs(a).max(axis, keepdims=True)
+    return jnp.sqrt((divided(a, largest) ** 2).sum(axis)) * largest.squeeze(axis)
+
+
+def _overlap(c):
+    """Errors of one feature add up in squares, those of many without signs."""
+    change = jnp.abs(jnp.diff(c, axis=1))
+    apart = change.sum((1, -1))
+    together = _norm(change, 1).sum(-1)
+    return jnp.where(apart > 0, divided(together, apart), 1)
+
+
+def _evenness(c):
+    """The share of the panel in which contributions change: 1 if from node to node."""
+    change = jnp.abs(jnp.diff(c, axis=1)).sum(-1)
+    return divided(change.sum(1), _norm(change, 1)) ** 2 / (NODES - 1)
 
 
 def _residual(known: Known, width, slope, shrink, noise, whole, steep):
@@ -215,6 +282,19 @@ def _unseen(known: Known, slope, noise, whole, steep):
     return jnp.maximum(DOUBT * unseen, amplified(unseen, 0, whole, steep))
 
 
+def _contradicts(known: Known, expected):
+    """Whether F and its integrated slope part all along the panel, gap by gap.
+
+    What the slopes of a true derivative miss is missed in some gaps, or is no more than
+    the rules let expect.
+    """
+    change, steps = jnp.diff(known.residual, axis=1), jnp.diff(known.t, axis=1)
+    total = change.sum(1)
+    even = total[:, None] * (steps / steps.sum(1, keepdims=True))[..., None]
+    apart = jnp.abs(change - even).sum(1)
+    return (jnp.abs(total) > 4 * expected) & (apart < jnp.abs(total) / 4)
+
+
 def _error(difference, excess, chance, mass, shrink):
     """The error of each feature.
 
@@ -222,12 +302,13 @@ def _error(difference, excess, chance, mass, shrink):
     where the two rules agree on a feature by chance, it shares in what they do not; less
     so the more panels there are, since not all of them agree by chance.
     """
+    chance = jnp.where(shrink == 1, 0, chance)
     excess, total = excess[..., None], mass.sum(-1, keepdims=True)
     even = 1 / max(mass.shape[-1], 1)
     spread = jnp.where(total == 0, even, divided(mass, total))
-    caution = jnp.where((shrink < 1) | (excess[..., 0] > 0), CAUTION, 1)
+    caution = jnp.where(shrink < 1, CAUTION, 1)[..., None]
     own = COVER * jnp.hypot(difference, chance[..., None] * spread)
-    return caution[..., None] * (own + excess * spread)
+    return caution * own + CAUTION * excess * spread
 
 
 def _profile(panel: Panels, width, samples: Samples, slope, probes) -> Known:
@@ -242,7 +323,7 @@ def _profile(panel: Panels, width, samples: Samples, slope, probes) -> Known:
     scores = jnp.concatenate([f, panel.scores[:, 1:]], 1)
     residual = scores - start - scale * _dot("jk,pko->pjo", collocation, slope)
 
-    grid = jnp.linspace(0, 1, PROBES + 2, dtype=nodes.dtype)[None, 1:-1]
+    grid = jnp.asarray(probes_at()[None, 1:-1], nodes.dtype)
     tau = (grid - lo) / width[:, None]
     inside = (tau > 0) & (tau < 1)
     basis = _chebyshev(2 * jnp.clip(tau, 0, 1) - 1)
@@ -297,7 +378,7 @@ def amplified(gap, known, mass, steep):
 def worst_gap(known: Known):
     """The gap of most residual: its index (panels, 1), and whether it holds over half."""
     gaps = jnp.abs(jnp.diff(known.residual, axis=1)).sum(-1)
-    return jnp.argmax(gaps, 1)[:, None], gaps.max(1) > gaps.sum(1) / 2
+    return jnp.argmax(gaps, 1).astype(jnp.int32)[:, None], gaps.max(1) > gaps.sum(1) / 2
 
 
 def row(a, index):

@@ -29,8 +29,17 @@ def gradients(f, point):
 
 
 def along(gradient, velocity):
-    """The real part of gradients, of any axes in front, times a velocity."""
-    times = lambda g, v: (g * v.reshape((1,) * (g.ndim - v.ndim) + v.shape)).real
+    """The real part of gradients, of any axes in front, times a velocity.
+
+    A feature that does not move contributes nothing, though its derivative be NaN.
+    """
+
+    def times(g, v):
+        v = v.reshape((1,) * (g.ndim - v.ndim) + v.shape)
+        # Not the product is replaced: where it is finite it has a derivative.
+        still = (v == 0) & ~jnp.isfinite(g)
+        return (jnp.where(still, jnp.zeros_like(g), g) * v).real
+
     return jax.tree.map(times, gradient, velocity)
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from igjax.integration.panels import Known, Panels, row
 
+MOST = 24  # pieces that a panel is cut into at once
+
 
 def first(probes, capacity: int, dtype) -> tuple[Panels, Panels]:
     """A queue with one panel for each example, the whole path, and an empty one."""
@@ -25,14 +27,21 @@ def first(probes, capacity: int, dtype) -> tuple[Panels, Panels]:
     return whole, blank
 
 
-def cut(panel: Panels, known: Known, worst, zoom, far):
-    """The children of each panel, three, and which of them are wider than nothing."""
-    width = jnp.diff(panel.edges)
-    third = jnp.where(far[:, None], 1 / 3, 1 / 2).astype(width.dtype)
-    places = panel.edges[:, :1] + width * jnp.concatenate([third, 1 - third], 1)
+def cut(panel: Panels, known: Known, worst, zoom, pieces):
+    """The children of each panel, up to `MOST`, and which are wider than nothing.
+
+    Either the worst gap and what is beside it, or so many pieces, as even as known scores
+    allow.
+    """
+    width, last = jnp.diff(panel.edges), known.t.shape[1] - 1
+    nth = jnp.arange(1, MOST, dtype=jnp.int32)[None]
+    share = nth.astype(width.dtype) / pieces[:, None].astype(width.dtype)
+    places = panel.edges[:, :1] + width * jnp.minimum(share, 1)
     nearest = jnp.argmin(jnp.abs(known.t[:, :, None] - places[:, None]), 1)
-    inner = jnp.concatenate([worst, worst + 1], 1)
-    inner = jnp.where(zoom[:, None], inner, nearest)
+    nearest = nearest.astype(jnp.int32)
+    nearest = jnp.where(nth < pieces[:, None], nearest, last)
+    gap = jnp.where(nth < 3, worst + nth - 1, last)
+    inner = jnp.where(zoom[:, None], gap, nearest)
     both = lambda ends, a: jnp.concatenate([ends[:, :1], row(a, inner), ends[:, 1:]], 1)
     points, scores = both(panel.edges, known.t), both(panel.scores, known.score)
     pairs = lambda a: jnp.stack([a[:, :-1], a[:, 1:]], 2)
@@ -43,11 +52,11 @@ def cut(panel: Panels, known: Known, worst, zoom, far):
 
 
 def append(queue: Panels, count, children: Panels, wanted):
-    """Appends those children (lanes, 3) to the queue that are wanted."""
+    """Appends those children (lanes, MOST) to the queue that are wanted."""
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), children)
     wanted = wanted.ravel()
-    before = jnp.tril(jnp.broadcast_to(wanted[None], (len(wanted),) * 2), -1).sum(1)
-    place = jnp.where(wanted, count + before.astype(jnp.int32), len(queue.example))
+    place = count + jnp.cumsum(wanted, dtype=jnp.int32) - 1
+    place = jnp.where(wanted, place, len(queue.example))
     put = lambda a, new: a.at[place].set(new, mode="drop")
     return jax.tree.map(put, queue, flat), count + wanted.sum().astype(count.dtype)
 

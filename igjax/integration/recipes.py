@@ -14,9 +14,11 @@ import numpy as np
 from igjax import paths, rules
 from igjax._program.affine import Sweep
 from igjax._program.blocks import chunk
+from igjax._program.jax_internals import bodies
 from igjax._tree import gap, parameter_dtype, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration import adaptive, hoisting
+from igjax.integration.panels import probes_at
 from igjax.integration.path_integral import integrand, path_integral
 
 
@@ -81,7 +83,7 @@ def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
         end,
         _judge(solution).reshape(shape),
         solution.evaluations,
-        adaptive.PROBES + 2,
+        len(probes_at()),
         solution.jumps,
     )
 
@@ -109,7 +111,9 @@ def _profile(f, path):
 def _solve(score_at, parts_at, operands, x, rule):
     """The solution with flat outputs and features, and the shapes to restore them."""
     dtype = parameter_dtype(x)
-    score, parts = jax.eval_shape(parts_at, operands, jnp.zeros((), dtype))
+    program, (score, parts) = jax.make_jaxpr(parts_at, return_shape=True)(
+        operands, jnp.zeros((), dtype)
+    )
     sizes = [a.size // max(score.size, 1) for a in jax.tree.leaves(parts)]
 
     def contributions(o, t):
@@ -117,32 +121,48 @@ def _solve(score_at, parts_at, operands, x, rule):
         rows = [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)]
         return score.ravel(), jnp.concatenate(rows, 1)
 
-    shape = (score.size, sum(sizes), dtype, unit(x, score.dtype))
+    half = computes_in_half(program)
+    units = [unit([a.dtype for a in jax.tree.leaves(x)]), unit([score.dtype])]
+    shape = (score.size, sum(sizes), dtype, *units, half)
     scores = lambda o, t: score_at(o, t).ravel()
     return adaptive.solve((scores, contributions), operands, rule, shape), score, parts
 
 
 def _judge(solution):
     """The status of each output: the first trouble that is found."""
-    error = solution.error.sum(-1)
+    error = solution.together
     within = (error <= solution.bound) & (solution.gap <= solution.bound)
     known = jnp.isfinite(error) & jnp.isfinite(solution.gap)
-    troubles = [~known, within, solution.stopped, solution.jumps > 0]
-    answers = [
-        Status.NON_FINITE,
-        Status.TOLERANCE_MET,
-        Status.BUDGET_SPENT,
-        Status.RESOLUTION,
-    ]
-    shape = jnp.broadcast_arrays(*troubles)
+    troubles = {
+        Status.NON_FINITE: ~known,
+        Status.NOT_VERIFIED: solution.contradicted,
+        Status.TOLERANCE_MET: within,
+        Status.BUDGET_SPENT: solution.stopped,
+        Status.ROUNDING: solution.hopeless,
+        Status.RESOLUTION: solution.jumps > 0,
+    }
+    shape = jnp.broadcast_arrays(*troubles.values())
     return jnp.select(
-        shape, [jnp.int32(a) for a in answers], jnp.int32(Status.NOT_VERIFIED)
+        shape, [jnp.int32(a) for a in troubles], jnp.int32(Status.NOT_VERIFIED)
     )
 
 
-def unit(x, score) -> float:
-    """The coarsest rounding unit among the dtypes of x and of the score."""
-    kinds = [a.dtype for a in jax.tree.leaves(x)] + [score]
+def computes_in_half(program) -> bool:
+    """Whether anything in a program has a floating dtype of less than 32 bits."""
+    for eqn in program.eqns:
+        kinds = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
+        if any(
+            k is not None and jnp.issubdtype(k, jnp.floating) and k.itemsize < 4
+            for k in kinds
+        ):
+            return True
+        if any(computes_in_half(body.jaxpr) for body in bodies(eqn)):
+            return True
+    return False
+
+
+def unit(kinds) -> float:
+    """The coarsest rounding unit among dtypes."""
     return max(float(jnp.finfo(kind).eps) for kind in kinds)
 
 

@@ -37,6 +37,7 @@ FIRST_LOOK = 32
 _WORSE = (
     Status.TOLERANCE_MET,
     Status.NO_TOLERANCE,
+    Status.ROUNDING,
     Status.RESOLUTION,
     Status.NOT_VERIFIED,
     Status.BUDGET_SPENT,

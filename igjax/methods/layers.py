@@ -46,8 +46,7 @@ from igjax._program.jax_internals import varying
 from igjax._tree import cast_like, gap, norms, strong, widen
 from igjax.attribution import Attribution, Status
 from igjax.frameworks import linen
-from igjax.integration import adaptive
-from igjax.integration.recipes import fixed, integrate, integrate_straight, unit
+from igjax.integration.recipes import fixed, integrate, integrate_straight
 
 __all__ = [
     "Cut",
@@ -575,7 +574,7 @@ def _line(model, operands, end, start, rule, chunk_size):
 def _conductance(model, path, operands, rule, chunk_size):
     if isinstance(rule, rules.Adaptive):
         flows = [_flow(one, path, operands, rule, chunk_size) for one in model.apart()]
-        return [part for joint in flows for part in _rejudged(joint, rule, operands.x)]
+        return [part for joint in flows for part in _rejudged(joint, rule)]
     groups = _groups(model, operands)
     sweeps = [_sweep(group, path, operands, rule, chunk_size) for group in groups]
     return [part for joint in sweeps for part in _parts(joint)]
@@ -658,21 +657,16 @@ def _parts(joint: Attribution) -> list[Attribution]:
     ]
 
 
-def _rejudged(joint: Attribution, rule, x) -> list[Attribution]:
+def _rejudged(joint: Attribution, rule) -> list[Attribution]:
     """Asks of each part alone what the rule has asked of all parts together."""
+    dtype = joint.delta.dtype
     absolute = 0.0 if rule.absolute_tolerance is None else rule.absolute_tolerance
-    tolerance = jnp.asarray(rule.tolerance, joint.delta.dtype)
-    peak = jnp.maximum(abs(joint.score), abs(joint.baseline_score))
-    # The level of rounding is at least that of the ends and of the values.
-    level = peak.astype(joint.delta.dtype) + norms(joint)[1]
-    floor = (
-        jnp.asarray(absolute, level.dtype)
-        + adaptive.FLOOR * unit(x, joint.score.dtype) * level
-    )
+    tolerance, absolute = (jnp.asarray(a, dtype) for a in (rule.tolerance, absolute))
 
     def judged(part):
-        doubt, size = (a.astype(floor.dtype) for a in norms(part))
-        within = doubt + abs(joint.delta) <= jnp.maximum(tolerance * size, floor)
+        doubt, size = (a.astype(dtype) for a in norms(part))
+        bound = jnp.maximum(tolerance / (1 + tolerance) * size, absolute)
+        within = doubt + abs(joint.delta) <= bound
         met = part.status == Status.TOLERANCE_MET
         status = jnp.where(met & ~within, Status.NOT_VERIFIED, part.status)
         return dataclasses.replace(part, status=status)
@@ -696,7 +690,7 @@ def _through(index: tuple[int, ...]):
             both = lambda o, p: score(o, p[0][0], p[1])
             inside = _inside(operands, ([x], x), ([baseline], baseline))
             joint = integrate(both, twice, inside, rule, chunk_size)
-            return _rejudged(joint, rule, x)
+            return _rejudged(joint, rule)
         # Only the unit sees the point move; t says so, which nobody differentiates.
         once = lambda o, t: ([path(o.given, t)], t)
         alone = lambda o, p: score(o, p[0][0], path(o.given, stop_gradient(p[1])))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Layout = Literal["constrained", "compressed"]
 
 
-TOLD = {Status.BUDGET_SPENT, Status.RESOLUTION, Status.NON_FINITE, Status.NOT_VERIFIED}
+TOLD = set(Status) - {Status.TOLERANCE_MET, Status.NO_TOLERANCE}
 NOTABLE = 0.05  # errors of that share of the attribution are told
 VISIBLE = 0.1  # errors of that share of the full color are seen
 CELLS = 32  # along the side of an image, that can be hatched

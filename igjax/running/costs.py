@@ -18,6 +18,7 @@ from igjax._program import jax_internals as internals
 from igjax._program.compiled import program_name
 from igjax._program.tracing import flops
 from igjax.integration import adaptive
+from igjax.integration.panels import probes_at
 from igjax.methods._draws import DRAW
 
 __all__ = ["Cost", "cost"]
@@ -139,7 +140,7 @@ def _evaluations(jaxpr):
         elif known:
             budget, fixed = int(known[3]), known[2] == "fixed"
             least = budget if fixed else adaptive.NODES
-            spent += (least, budget, 2 if fixed else adaptive.PROBES + 2)
+            spent += (least, budget, 2 if fixed else len(probes_at()))
         else:
             turns = 1 if loop is None else loop.length
             for body in internals.bodies(eqn):

@@ -1,7 +1,7 @@
 """The adaptive rule keeps its promise: where `converged` is true, the answer is right.
 
 The promise is one number: the sum of the absolute errors is at most the tolerance times
-the sum of the absolute exact values, or the rounding of the dtype if that is more. So it
+the sum of the absolute exact values, whatever the rounding of the dtype. So it
 is checked against closed forms that are hard to integrate, never against itself. The
 other half is honesty: whatever cannot be answered must say so. Toys, and one compilation
 for a whole batch of cases, since compiling costs more than all the gradients here.
@@ -47,12 +47,10 @@ def floor(dtype, scores, exact):
     return 64 * eps * (np.abs(scores) + np.abs(exact).sum(-1))
 
 
-def keeps_promise(result, exact, tolerance, dtype="float64"):
+def keeps_promise(result, exact, tolerance):
     """For each example, whether its error is what `converged` promises."""
-    size = np.abs(exact).sum(-1)
-    scores = np.maximum(np.abs(result.score), np.abs(result.baseline_score))
     error = np.abs(np.asarray(result.values) - exact).sum(-1)
-    return error <= np.maximum(tolerance * size, floor(dtype, scores, exact))
+    return error <= tolerance * np.abs(exact).sum(-1)
 
 
 def explain(f, tolerance=1e-2, **options):
@@ -81,7 +79,7 @@ def test_converged_steps_are_right_wherever_they_are_and_however_narrow(
     attribute = jax.vmap(explain(step), in_axes=(None, None, 0, 0))
     result = attribute(X.astype(dtype), 0.0, place, width)
     exact = step_values(place, width)
-    kept = keeps_promise(result, exact, 1e-2, dtype)
+    kept = keeps_promise(result, exact, 1e-2)
     assert kept[result.converged].all()
     assert np.mean(result.converged) >= most
 
@@ -109,7 +107,7 @@ def test_jumps_of_two_features_within_the_resolution_of_the_dtype_are_refused():
     exact = np.tile([1.0, 0.5], (40, 1))
     for apart in (0.0, 5e-7):
         result = explained(np.ones(2, "float32"), 0.0, places, np.float32(apart))
-        kept = keeps_promise(result, exact, 1e-2, "float32")
+        kept = keeps_promise(result, exact, 1e-2)
         assert kept[np.asarray(result.converged)].all()
         refused = np.asarray(result.status)[~kept]
         assert (refused == Status.RESOLUTION).all()
@@ -324,7 +322,11 @@ def test_easy_functions_cost_one_panel_and_converge(dtype):
     attribute = quickly(jax.vmap(explain(easy), in_axes=(None, None, 0)))
     result = attribute(X.astype(dtype), 0.0, np.arange(5))
     np.testing.assert_array_equal(result.evaluations, np.full(5, 15))
-    assert result.converged.all()
+    # Of a sum of terms that cancels nothing is left but rounding, and of a small change
+    # of a large score in float32: neither is known to the tolerance.
+    hidden = [False, False, False, True, dtype == "float32"]
+    status = np.where(hidden, Status.ROUNDING, Status.TOLERANCE_MET)
+    np.testing.assert_array_equal(result.status, status)
     rounding = ROUNDING if dtype == "float64" else 1e-5
     np.testing.assert_allclose(result.values[1], W * X, rtol=rounding)
     # A constant has no values and no change, not even by rounding.
@@ -617,11 +619,13 @@ def test_half_precision_inputs_are_good_to_their_rounding(dtype):
     result = explain(lambda x: jnp.tanh(w @ x))(x, jnp.zeros(3, dtype))
     products = np.float64(w) * np.float64(x)
     exact = np.tanh(products.sum()) * products / products.sum()
-    assert result.converged
+    assert result.status in (Status.TOLERANCE_MET, Status.ROUNDING)
     assert result.values.dtype == np.float32
     # Three roundings of the terms of size sum|w x|, forward and backward.
     rounding = 6 * float(jnp.finfo(dtype).eps) * np.abs(products).sum()
     assert np.abs(result.values - exact).sum() <= rounding
+    assert np.abs(result.values - exact).sum() <= result.error.sum()
+    assert not result.converged or keeps_promise(result, exact, 1e-2)
 
 
 @pytest.mark.slow
