@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
+from igjax._program.jax_internals import in_x64
 from igjax._tree import wide_labels
 
 __all__ = ["Embedded", "contrast", "from_embedding", "in_float64", "select", "single"]
@@ -77,7 +78,7 @@ def in_float64(attribute) -> Callable:
     _checks.function("in_float64", "attribute", attribute)
 
     def wide(*args):
-        with jax.enable_x64(True):
+        with in_x64():
             return attribute(*jax.tree.map(_doubled, args))
 
     return _named(wide, attribute)

@@ -385,7 +385,7 @@ def convergence(f, x, baseline, *args, rules, reference=None, path=paths.straigh
         rules: a sequence of rules, fixed or adaptive, such as
             `[rules.midpoint(n) for n in (8, 32, 128)] + [rules.adaptive(1e-3)]`.
         reference: an `Attribution` of x, or bare values, a pytree of the shapes of x. None
-            computes it with `rules.adaptive(1e-6, max_evaluations=30_000)`. Whether it
+            computes it with `rules.adaptive(1e-5, max_evaluations=30_000)`. Whether it
             is to be trusted stands in `reference_status` and `reference_error`: in float32
             a steep f may not reach so much, and float64 is the remedy.
         path: `path(x, baseline, t) -> point`, as in `integrated_gradients`.
@@ -438,7 +438,7 @@ def convergence(f, x, baseline, *args, rules, reference=None, path=paths.straigh
     return Convergence._make([*map(np.array, zip(*rows, strict=True)), *trust])
 
 
-REFERENCE = adaptive(1e-6, max_evaluations=30_000)
+REFERENCE = adaptive(1e-5, max_evaluations=30_000)
 
 
 def _shares(result) -> tuple[float, float]:

@@ -7,6 +7,7 @@ types and shapes tell is not asked by name. An equation that does not answer rai
 does without, through `if_understood`.
 """
 
+import importlib
 import math
 from typing import Any, NamedTuple
 
@@ -288,7 +289,15 @@ def terms(eqn) -> int:
     return 0
 
 
-# Axes in scope.
+# Settings, and axes in scope.
+
+
+def in_x64():
+    """A context in which JAX computes in float64, whatever its setting outside."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    experimental = importlib.import_module("jax.experimental")  # its home before JAX 0.8
+    return experimental.enable_x64()
 
 
 def under_named_axes() -> bool:

@@ -331,7 +331,9 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     fine = (small | (seen.indicator <= seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
     narrow = width[:, 0] < jumps.narrowest(problem.dtype)
+    # At an end of the path nothing is blurred: what fails there is a root or a cliff.
     blurred = (seen.indicator <= seen.jitter).all(1)
+    blurred &= (panel.edges[:, 0] > 0) & (panel.edges[:, 1] < 1)
     accept = fine | narrow | blurred | ~finite
     jump = (narrow | blurred) & ~fine & finite
 
