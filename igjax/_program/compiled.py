@@ -54,12 +54,16 @@ class _Program(NamedTuple):
     run: Any  # jitted: (constants, operands) -> result
 
 
-def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool):
+def attribution(
+    caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool, first=None
+):
     """Makes `attribute(x, baseline, *args)` of a recipe, a function of pure operands.
 
     `recipe(f, path, operands, rule, chunk_size)` gets `f(operands, point)` and
     `path(operands, t)`, both made of jaxprs; nothing is closed over, so that a recipe
-    may hand the operands to transformations of its own.
+    may hand the operands to transformations of its own. `first` is None, or a recipe and
+    a judge of what that returns, `judge(found) -> (result, settled)`: outside of
+    transformations the recipe proper is not even compiled while that settles it.
     """
     _checks.chunk_size(caller, chunk_size)
     _checks.rule(caller, rule)
@@ -81,7 +85,8 @@ def attribution(caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool)
 
         def build():
             nnx.evaluation_mode(caller, observed.models)
-            return _build(caller, recipe, call, path, static, chunk_size, operands, scalar)
+            make = (caller, recipe, call, path, static, chunk_size, operands, scalar)
+            return _build(*make, first)
 
         owner = _owner(call)
         if owner is None or observed.unknown or under_named_axes():
@@ -135,7 +140,7 @@ def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:
     return program
 
 
-def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
+def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, first):
     """Traces f and the path; returns their constants and the jitted program."""
     x, baseline, given, rule = operands
 
@@ -162,16 +167,39 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar):
         t = t.astype(parameter_dtype(operands.x))  # a layer may be wider than x
         return route.run(operands.path_constants, *ends, varying(t, ends))
 
-    def run(constants, operands):
-        operands = varying(operands, (constants, operands))
-        x, baseline, given, rule = operands
-        bound = Operands(*_fit(x, baseline), given, *constants)
-        return recipe(f, along, bound, rule, chunk_size)
+    def compiled(recipe, kind: str, count):
+        def run(constants, operands):
+            operands = varying(operands, (constants, operands))
+            x, baseline, given, rule = operands
+            bound = Operands(*_fit(x, baseline), given, *constants)
+            return recipe(f, along, bound, rule, chunk_size)
+
+        run.__name__ = program_name(caller, kind, count)
+        return jax.jit(run)
 
     fixed = hasattr(rule, "nodes")
     count = np.shape(rule.nodes)[-1] if fixed else rule.max_evaluations
-    run.__name__ = program_name(caller, "fixed" if fixed else "adaptive", count)
-    return [traced.constants, route.constants], jax.jit(run)
+    whole = compiled(recipe, "fixed" if fixed else "adaptive", count)
+    if first is not None:
+        look, judge = first
+        whole = _settled_first(compiled(look, "first", "look"), judge, whole)
+    return [traced.constants, route.constants], whole
+
+
+def _settled_first(look, judge, whole):
+    """Runs `whole`, which is slow to compile, only from when a look is not enough."""
+    enough = True
+
+    def run(constants, operands):
+        nonlocal enough
+        traced = [isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(operands)]
+        if not enough or any(traced):
+            return whole(constants, operands)
+        result, settled = judge(look(constants, operands))
+        enough = bool(jax.device_get(settled))
+        return result if enough else whole(constants, operands)
+
+    return run
 
 
 def program_name(caller: str, kind: str, count) -> str:

@@ -292,6 +292,29 @@ def terms(eqn) -> int:
 # Settings, and axes in scope.
 
 
+_HURRY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+def in_a_hurry(function):
+    """Compiles a function of small arrays without optimizing it, where XLA knows how."""
+    plain = jax.jit(function)
+    quick = jax.jit(function, compiler_options=_HURRY)
+
+    def run(*args):
+        if jax.default_backend() != "cpu":
+            return plain(*args)
+        try:
+            return quick(*args)
+        except jax.errors.JaxRuntimeError:  # options that this XLA does not have
+            return plain(*args)
+
+    return run
+
+
 def in_x64():
     """A context in which JAX computes in float64, whatever its setting outside."""
     if hasattr(jax, "enable_x64"):

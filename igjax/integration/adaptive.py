@@ -172,6 +172,33 @@ def solve(profile, operands, rule: rules.Adaptive, shape) -> Solution:
     return jax.tree.map(lambda a: a[0], forward_only(*leaves))
 
 
+def look(profile, operands, rule: rules.Adaptive, shape):
+    """What the whole path as one panel is judged by: probes, samples and both tolerances."""
+    leaves, structure = jax.tree.flatten((operands, rule))
+    problem = _Problem(profile, structure, rule.max_evaluations, *shape)
+    leaves = list(map(jnp.asarray, leaves))
+    batch = _batch(problem, (False,) * len(leaves), 1, leaves)
+    nodes = table(problem.dtype, 0)[None]
+    samples = Samples(nodes, *batch.evaluate(jnp.zeros(1, jnp.int32), nodes))
+    return batch.probes, samples, (batch.tolerance, batch.absolute)
+
+
+def settle(probes, samples: Samples, tolerances, shape) -> tuple[Solution, Any]:
+    """The solution if one panel is enough, and whether it is: `solve` without its loops."""
+    most = 3 * NODES  # `_again` may not be kept from asking for more
+    problem = _Problem(None, None, most, *shape)
+    given = samples.scores, samples.parts
+    coarse = _coarse(problem, probes)
+    batch = _Batch(lambda *_: given, probes, *tolerances, 1, coarse)
+    state = _start(problem, 1, probes)
+    limit = _limit(problem, batch, state.totals) * _strict(state.totals)
+    state = _chunk(problem, batch, limit, state.totals, state)
+    state = _turn(problem, batch, state)
+    solution = _solution(problem, batch, state.totals)
+    one = jax.tree.map(lambda a: a[0], solution)
+    return one, (state.count == 0) & ~one.stopped
+
+
 def _solver(problem: _Problem, batched: tuple[bool, ...], size: int):
     """The solver of `size` examples as a function of leaves, some of them batched."""
 

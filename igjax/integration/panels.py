@@ -8,7 +8,9 @@ score, the 15 of the nodes, the two ends, and those of `PROBES` forward-only sco
 over the path. (b) sees what (a) and completeness cannot: spikes between nodes, jumps that
 cancel. Its sharpest part is (c): between two neighboring scores F changes by more than the
 slopes of the panel allow. No kink does that; a step does, however small among the kinks,
-and whose features it belongs to nobody has seen: it counts many times over.
+and whose features it belongs to nobody has seen: it counts many times over. And (d) where
+F changes, from gap to gap, by more or less than the slopes say in proportion, as it does
+where derivatives are wrong, the features are off by that share of their size.
 
 The embedded difference overestimates the error of a smooth panel; it is shrunk where the
 nested rules say that the panel is smooth, each far better than the one before. Where it is

@@ -4,8 +4,11 @@ A recipe is what `compiled.attribution` compiles: a function of pure operands. T
 methods, layers and the diagnostics share those that stand here.
 """
 
+import dataclasses
+import functools
 import math
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +17,7 @@ import numpy as np
 from igjax import paths, rules
 from igjax._program.affine import Sweep
 from igjax._program.blocks import chunk
-from igjax._program.jax_internals import bodies
+from igjax._program.jax_internals import bodies, in_a_hurry
 from igjax._tree import gap, parameter_dtype, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration import adaptive, hoisting
@@ -37,10 +40,7 @@ def integrate(f, path, operands, rule, chunk_size) -> Attribution:
 def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
     """The same along the straight path, where affine functions are needed at its ends."""
     if isinstance(rule, rules.Adaptive):
-        sweep = Sweep(adaptive.NODES, rows=1, pulled=adaptive.NODES)
-        hoisted = hoisting.profile(f, path, operands, sweep)
-        profile = hoisted or (*_profile(f, path), operands)
-        return _adaptive(*profile, operands.x, rule)
+        return _adaptive(*_straight_profile(f, path, operands), operands.x, rule)
     f, path = partial(f, operands), partial(path, operands)
     nodes, rows = np.shape(rule.nodes)[-1], 1 + np.shape(rule.error_weights)[-2]
     outputs = jax.eval_shape(f, operands.x).size
@@ -51,6 +51,49 @@ def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
         return fixed(f, path, operands, rule, size)
     f, path, pull = hoisted
     return fixed(f, path, operands, rule, chunk_size, pull)
+
+
+def _straight_profile(f, path, operands):
+    sweep = Sweep(adaptive.NODES, rows=1, pulled=adaptive.NODES)
+    hoisted = hoisting.profile(f, path, operands, sweep)
+    return hoisted or (*_profile(f, path), operands)
+
+
+def first_look(path, rule):
+    """The recipe of what one panel is judged by, and the judge; None for a fixed rule.
+
+    Outside `jit` most functions are settled by it: the loop need not be compiled, and
+    the judge, which knows nothing of f, is compiled once for all f of equal shapes.
+    """
+    if not isinstance(rule, rules.Adaptive):
+        return None
+    return (_look_straight if path is paths.straight else _look), _judged()
+
+
+def _look(f, path, operands, rule, chunk_size) -> "_Looked":
+    del chunk_size
+    return _looked(*_profile(f, path), operands, operands.x, rule)
+
+
+def _look_straight(f, path, operands, rule, chunk_size) -> "_Looked":
+    del chunk_size
+    return _looked(*_straight_profile(f, path, operands), operands.x, rule)
+
+
+def _looked(score_at, parts_at, operands, x, rule) -> "_Looked":
+    profile, like = _flat(score_at, parts_at, operands, x)
+    return _Looked(*adaptive.look(profile, operands, rule, like.sizes), like)
+
+
+@functools.cache
+def _judged():
+    def judge(looked: _Looked):
+        """The result, and whether it is settled."""
+        found = looked.probes, looked.samples, looked.tolerances
+        solution, settled = adaptive.settle(*found, looked.like.sizes)
+        return _result(solution, looked.like), settled
+
+    return in_a_hurry(judge)
 
 
 def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
@@ -65,23 +108,31 @@ def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
 
 
 def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
-    solution, score, parts = _solve(score_at, parts_at, operands, x, rule)
-    shape = score.shape
+    profile, like = _flat(score_at, parts_at, operands, x)
+    return _result(adaptive.solve(profile, operands, rule, like.sizes), like)
+
+
+def _result(solution: adaptive.Solution, like: "_Like") -> Attribution:
+    """The result of a solution, unflattened."""
 
     def unflat(a):
-        leaves, structure = jax.tree.flatten(parts)
-        sizes = [math.prod(like.shape[len(shape) :]) for like in leaves]
-        pieces = zip(jnp.split(a, np.cumsum(sizes)[:-1], axis=1), leaves, strict=True)
-        return structure.unflatten([p.reshape(b.shape).astype(b.dtype) for p, b in pieces])
+        sizes = [math.prod(leaf.shape[len(like.outputs) :]) for leaf in like.leaves]
+        pieces = zip(
+            jnp.split(a, np.cumsum(sizes)[:-1], axis=1), like.leaves, strict=True
+        )
+        return like.structure.unflatten(
+            [p.reshape(leaf.shape).astype(leaf.dtype) for p, leaf in pieces]
+        )
 
-    start, end = (a.reshape(shape) for a in (solution.baseline_score, solution.score))
+    shaped = lambda a: a.reshape(like.outputs)
+    start, end = shaped(solution.baseline_score), shaped(solution.score)
     return certified(
         unflat(solution.values),
         unflat(solution.error),
-        solution.values.sum(-1).reshape(shape) - (end - start),
+        shaped(solution.values.sum(-1)) - (end - start),
         start,
         end,
-        _judge(solution).reshape(shape),
+        shaped(_judge(solution)),
         solution.evaluations,
         len(probes_at()),
         solution.jumps,
@@ -91,7 +142,8 @@ def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
 def mesh(f, path, operands, rule, chunk_size):
     """The recipe of `adaptive_rule`: panels (capacity, 2) and how many are in use."""
     del chunk_size
-    solution, _, _ = _solve(*_profile(f, path), operands, operands.x, rule)
+    profile, like = _flat(*_profile(f, path), operands, operands.x)
+    solution = adaptive.solve(profile, operands, rule, like.sizes)
     # Panels that were cut leave a row of zeros: the others to the front, in order.
     lo, hi = solution.mesh.T
     used = hi > lo
@@ -108,13 +160,38 @@ def _profile(f, path):
     return lambda o, t: f(o, path(o, t)), parts_at
 
 
-def _solve(score_at, parts_at, operands, x, rule):
-    """The solution with flat outputs and features, and the shapes to restore them."""
+class _Like(NamedTuple):
+    """What results look like: hashable, to be kept beside flat arrays."""
+
+    outputs: tuple  # the shape of the score
+    leaves: tuple  # shapes and dtypes of the values
+    structure: Any
+    sizes: tuple  # as `adaptive.solve` wants them
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["probes", "samples", "tolerances"],
+    meta_fields=["like"],
+)
+@dataclasses.dataclass
+class _Looked:
+    """What `adaptive.look` returns, and what the result will look like."""
+
+    probes: Any
+    samples: Any
+    tolerances: Any
+    like: _Like
+
+
+def _flat(score_at, parts_at, operands, x):
+    """The profile with flat outputs and features, and what restores their shapes."""
     dtype = parameter_dtype(x)
     program, (score, parts) = jax.make_jaxpr(parts_at, return_shape=True)(
         operands, jnp.zeros((), dtype)
     )
-    sizes = [a.size // max(score.size, 1) for a in jax.tree.leaves(parts)]
+    leaves, structure = jax.tree.flatten(parts)
+    features = sum(a.size // max(score.size, 1) for a in leaves)
 
     def contributions(o, t):
         score, parts = parts_at(o, t)
@@ -123,9 +200,10 @@ def _solve(score_at, parts_at, operands, x, rule):
 
     half = computes_in_half(program)
     units = [unit([a.dtype for a in jax.tree.leaves(x)]), unit([score.dtype])]
-    shape = (score.size, sum(sizes), dtype, *units, half)
+    sizes = (score.size, features, dtype, *units, half)
+    kinds = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
     scores = lambda o, t: score_at(o, t).ravel()
-    return adaptive.solve((scores, contributions), operands, rule, shape), score, parts
+    return (scores, contributions), _Like(score.shape, kinds, structure, sizes)
 
 
 def _judge(solution):

@@ -59,8 +59,9 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
         Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
     """
     rule = rules.adaptive() if rule is None else rule
+    first, options = recipes.first_look(path, rule), (f, path, rule, chunk_size)
     return compiled.attribution(
-        "integrated_gradients", recipes.along(path), f, path, rule, chunk_size, scalar=True
+        "integrated_gradients", recipes.along(path), *options, scalar=True, first=first
     )
 
 
@@ -100,8 +101,9 @@ def integrated_jacobian(f, *, rule=None, path=paths.straight, chunk_size=None):
         Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
     """
     rule = rules.adaptive() if rule is None else rule
+    first, options = recipes.first_look(path, rule), (f, path, rule, chunk_size)
     return compiled.attribution(
-        "integrated_jacobian", recipes.along(path), f, path, rule, chunk_size, scalar=False
+        "integrated_jacobian", recipes.along(path), *options, scalar=False, first=first
     )
 
 
