@@ -49,7 +49,7 @@ def test_commands_are_found():
         ["pip", "install", "igjax[models,plots]"],
         ["make", "demo"],
         ["python", "-m", "igjax", "A wonderful film, though far too long."],
-        ["python", "benchmarks/bench_promise.py"],
+        ["python", "benchmarks/bench_hostile.py"],
     ):
         assert ("README.md", command) in COMMANDS
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from igjax import _checks
 from igjax._program.closures import Observation, observe
@@ -192,7 +193,7 @@ def _settled_first(look, judge, whole):
 
     def run(constants, operands):
         nonlocal enough
-        traced = [isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(operands)]
+        traced = [isinstance(a, Tracer) for a in jax.tree.leaves(operands)]
         if not enough or any(traced):
             return whole(constants, operands)
         result, settled = judge(look(constants, operands))

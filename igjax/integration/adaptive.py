@@ -173,7 +173,7 @@ def solve(profile, operands, rule: rules.Adaptive, shape) -> Solution:
 
 
 def look(profile, operands, rule: rules.Adaptive, shape):
-    """What the whole path as one panel is judged by: probes, samples and both tolerances."""
+    """What the path as one panel is judged by: probes, samples, both tolerances."""
     leaves, structure = jax.tree.flatten((operands, rule))
     problem = _Problem(profile, structure, rule.max_evaluations, *shape)
     leaves = list(map(jnp.asarray, leaves))
@@ -189,7 +189,8 @@ def settle(probes, samples: Samples, tolerances, shape) -> tuple[Solution, Any]:
     problem = _Problem(None, None, most, *shape)
     given = samples.scores, samples.parts
     coarse = _coarse(problem, probes)
-    batch = _Batch(lambda *_: given, probes, *tolerances, 1, coarse)
+    tolerance, absolute = tolerances
+    batch = _Batch(lambda *_: given, probes, tolerance, absolute, 1, coarse)
     state = _start(problem, 1, probes)
     limit = _limit(problem, batch, state.totals) * _strict(state.totals)
     state = _chunk(problem, batch, limit, state.totals, state)

@@ -117,9 +117,7 @@ def _result(solution: adaptive.Solution, like: "_Like") -> Attribution:
 
     def unflat(a):
         sizes = [math.prod(leaf.shape[len(like.outputs) :]) for leaf in like.leaves]
-        pieces = zip(
-            jnp.split(a, np.cumsum(sizes)[:-1], axis=1), like.leaves, strict=True
-        )
+        pieces = zip(jnp.split(a, np.cumsum(sizes)[:-1], axis=1), like.leaves, strict=True)
         return like.structure.unflatten(
             [p.reshape(leaf.shape).astype(leaf.dtype) for p, leaf in pieces]
         )

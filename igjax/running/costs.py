@@ -49,7 +49,7 @@ class Cost(NamedTuple):
     Example:
         >>> import igjax, jax.numpy as jnp
         >>> igjax.cost(igjax.integrated_gradients(jnp.prod), jnp.ones(3), 0.0).forwards
-        50
+        58
     """
 
     evaluations: tuple[int, int] | None

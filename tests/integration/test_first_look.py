@@ -54,7 +54,8 @@ def test_the_loop_follows_where_it_does_not(name, monkeypatch):
 
 def same(eager, traced):
     for a, b in zip(jax.tree.leaves(eager), jax.tree.leaves(traced), strict=True):
-        assert a.shape == b.shape and a.dtype == b.dtype
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
