@@ -557,6 +557,10 @@ def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
     # What covers the error of all together is a mean for that of one.
     alone = 1 + (ALONE - 1) * divided(totals.spent[:, 1], totals.spent[:, 0])
     whole = totals._replace(size=jnp.abs(values).sum(-1))
+    gap = _gap(problem, batch, totals, values, errors)
+    # Where there are jumps, and far more than rounding is unknown, they are the trouble.
+    most = _limit(problem, batch, whole)
+    smooth = (totals.counts[:, 1:] == 0) | ((errors.sum(-1) <= most) & (gap <= most))
     return Solution(
         values=values,
         error=errors * alone[..., None] + rounding[..., None] * share,
@@ -564,12 +568,12 @@ def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
         score=batch.probes[:, -1],
         baseline_score=batch.probes[:, 0],
         bound=_bound(batch, whole),
-        gap=_gap(problem, batch, totals, values, errors),
+        gap=gap,
         evaluations=totals.counts[:, 0],
         jumps=totals.counts[:, 1],
         stopped=totals.stopped,
         contradicted=totals.contradicted,
-        hopeless=_hopeless(problem, batch, whole),
+        hopeless=smooth & _hopeless(problem, batch, whole),
         mesh=totals.mesh,
     )
 
@@ -604,7 +608,7 @@ def _rounding(problem: _Problem, batch: _Batch, totals: _Totals):
 
 
 def _hopeless(problem: _Problem, batch: _Batch, totals: _Totals):
-    """Whether rounding is all that can be seen."""
+    """Whether rounding leaves less of the bound than is refined to."""
     left = _bound(batch, totals) - _rounding(problem, batch, totals)
     return _limit(problem, batch, totals) > left
 

@@ -164,3 +164,44 @@ def test_float64_is_one_line_away():
         batch = jax.vmap(igjax.in_float64(narrow))(x[None], 0.0 * x[None])
     np.testing.assert_allclose(result.values, [0.25, 0.75], rtol=1e-2)
     np.testing.assert_allclose(batch.values[0], result.values)
+
+
+def test_derivatives_that_are_off_by_a_factor_are_seen_beside_kinks():
+    g, (examples, ridges, features) = np.random.default_rng(95), (300, 12, 8)
+    place = g.uniform(0.03, 0.97, (examples, ridges))
+    width = 10 ** g.uniform(-1, 0, (examples, ridges))
+    heights = g.normal(size=(2, examples, ridges))
+    directions = np.abs(g.normal(size=(examples, ridges, features)))
+    directions /= directions.sum(-1, keepdims=True)
+
+    def f(x, place, width, smooth, rough, directions):
+        z = directions @ x
+        z = 1.3 * z - jax.lax.stop_gradient(0.3 * z)
+        steps = smooth @ jnp.tanh((z - place) / width)
+        return steps + rough @ jax.nn.relu(z - place)
+
+    attribute = igjax.integrated_gradients(f, rule=adaptive(0.1))
+    explain = jax.vmap(lambda *args: attribute(jnp.ones(features), 0.0, *args))
+    explain = jax.jit(explain, compiler_options=QUICKLY)
+    result = explain(place, width, *heights, directions)
+    assert not result.converged.any()
+    assert np.mean(result.status == Status.NOT_VERIFIED) > 0.9
+
+
+def test_roots_at_the_end_of_the_path_are_not_taken_for_blur():
+    heights, powers = np.array([0.38472623, 0.5245616]), np.array([0.23207034, 0.11272853])
+    directions = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], "float32")
+
+    def f(x):
+        z = jnp.asarray(directions) @ x
+        root = jnp.where(z > 0, jnp.where(z > 0, z, 1.0) ** powers.astype("float32"), 0.0)
+        return (heights.astype("float32") * root).sum()
+
+    result = explained(f, np.ones(3, "float32"), np.zeros(3, "float32"))
+    assert is_honest(result, heights @ directions)
+
+
+def test_a_staircase_is_steps_and_not_rounding():
+    result = explained(lambda x: jnp.floor(5 * x).sum(), np.ones(2, "float32"), 0.0)
+    assert result.status == Status.RESOLUTION
+    assert result.error.sum() >= 10
