@@ -39,7 +39,7 @@ GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
 EVEN = 0.5  # in which share of a panel contributions change, if it is full of kinks
 FEW = 0.75  # what is added where null rules differ, as they do if they say one thing
 RANDOM = 1.2  # makes that of a rough panel cover what is random in all features
-SURE = 4.0  # from how many scatters on slopes are off in proportion
+SURE = 4.0  # from how many scatters on slopes are off in proportion; 3 and 6 do the same
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
 
@@ -177,7 +177,7 @@ def measure(panel: Panels, samples: Samples, probes, rounding, belief, eps) -> M
     claimed *= jnp.where(even, belief, 1)
     residual = _residual(known, width, slope, shrink, noise, whole, steep)
     unseen = _unseen(known, slope, noise, whole, steep)
-    apace = _disproportion(known) * whole
+    apace = _disproportion(known, whole)
     excess = jnp.maximum(jnp.maximum(jnp.maximum(residual, apace) - claimed, unseen), 0)
     return Measured(
         kronrod=rows[0],
@@ -286,20 +286,18 @@ def _unseen(known: Known, slope, noise, whole, steep):
     return jnp.maximum(DOUBT * unseen, amplified(unseen, 0, whole, steep))
 
 
-def _disproportion(known: Known):
-    """(d) By which share at least the slopes are off in proportion, gap by gap.
+def _disproportion(known: Known, whole):
+    """(d) What the features are off by, at least, in proportion to the slopes.
 
     Of the line through what F changes by beyond the slopes, over what these change it by:
     rough slopes scatter around it, and its inclination is known to that.
     """
-    beyond = jnp.diff(known.residual, axis=1)
-    along = jnp.diff(known.score, axis=1) - beyond
-    largest = jnp.abs(along).max(1, keepdims=True)
-    beyond, along = divided(beyond, largest), divided(along, largest)
+    beyond = divided(jnp.diff(known.residual, axis=1), whole[:, None])
+    along = divided(jnp.diff(known.score, axis=1), whole[:, None]) - beyond
     square = (along**2).sum(1)
     share = divided((beyond * along).sum(1), square)
-    scatter = divided(_norm(along * (beyond - share[:, None] * along), 1), square)
-    return jnp.maximum(jnp.abs(share) - SURE * scatter, 0)
+    scatter = jnp.sqrt(((along * (beyond - share[:, None] * along)) ** 2).sum(1))
+    return jnp.maximum(jnp.abs(share) - SURE * divided(scatter, square), 0) * whole
 
 
 def _contradicts(known: Known, expected):
