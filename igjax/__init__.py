@@ -17,6 +17,7 @@ from igjax.bridges import (
     contrast as contrast,
     from_embedding as from_embedding,
     in_float64 as in_float64,
+    in_training_mode as in_training_mode,
     select as select,
     single as single,
 )

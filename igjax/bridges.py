@@ -15,8 +15,17 @@ from jax.core import Tracer
 from igjax import _checks
 from igjax._program.jax_internals import in_x64
 from igjax._tree import wide_labels
+from igjax.frameworks import calls
 
-__all__ = ["Embedded", "contrast", "from_embedding", "in_float64", "select", "single"]
+__all__ = [
+    "Embedded",
+    "contrast",
+    "from_embedding",
+    "in_float64",
+    "in_training_mode",
+    "select",
+    "single",
+]
 
 
 def single(g) -> Callable:
@@ -228,6 +237,41 @@ def _check_label(caller: str, label, classes: int) -> None:
             f"{caller}: the label must be in [0, {classes}), got {label}. g returns "
             f"{classes} outputs."
         )
+
+
+def in_training_mode(g) -> Callable:
+    """Says that a function is meant to be explained in training mode.
+
+    A model whose dropout is on, or that normalizes by the statistics of a batch of one, is
+    an error, since it is hardly ever what was meant. Where it is, as in Monte Carlo
+    dropout, pass the random key in the arguments, and one mask holds for the whole path;
+    `jax.vmap` over keys shows what depends on the mask.
+
+    Args:
+        g: `g(x, *args) -> output`, which calls a model in training mode.
+
+    Returns:
+        `f(x, *args) -> output`, the same function.
+
+    Raises:
+        TypeError: if g is no function.
+
+    Example:
+        >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
+        >>> drop = nn.Dropout(0.5, deterministic=False)
+        >>> f = lambda x, key: drop.apply({}, x, rngs={"dropout": key}).sum()
+        >>> attribute = igjax.integrated_gradients(igjax.in_training_mode(f))
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> jax.vmap(attribute, (None, None, 0))(jnp.ones(4), 0.0, keys).values.shape
+        (3, 4)
+    """
+    _checks.function("in_training_mode", "g", g)
+
+    def f(x, *args):
+        with calls.allowing():
+            return g(x, *args)
+
+    return _named(f, g)
 
 
 class Embedded(NamedTuple):

@@ -289,6 +289,23 @@ def terms(eqn) -> int:
     return 0
 
 
+# What JAX keeps.
+
+
+# One for the process: JAX wants them to be made when modules are imported.
+_APART = jax.make_user_context() if hasattr(jax, "make_user_context") else None
+
+
+def traced_apart(key: str):
+    """A context in which jitted functions are traced anew, once for each key."""
+    if _APART is not None:
+        return _APART(key)
+    # JAX 0.7 has no context of users; metadata, which nothing reads, part traces as well.
+    from jax.experimental.xla_metadata import set_xla_metadata
+
+    return set_xla_metadata(igjax=key)
+
+
 # Settings, and axes in scope.
 
 

@@ -2,8 +2,8 @@
 
 `jax.ad_checkpoint.checkpoint_name(value, "name")` does nothing but leave its name in the
 jaxpr, which is where a model can be cut without hooks and without touching it. Modules
-of Flax linen need no tag: while f is traced, each output is tagged with the path of its
-module. Jitted and rematerialized calls on the way to a tag are opened; inside loops,
+of Flax, Equinox, Keras and Haiku need no tag: while f is traced, what each gets and
+returns is tagged with its path. Jitted and rematerialized calls on the way to a tag are opened; inside loops,
 branches and custom derivatives a value is not one value, or not the derivative's, and
 asking for it is an error.
 """
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from igjax._program import jax_internals as internals
-from igjax.frameworks.linen import MODULE
+from igjax.frameworks.calls import INPUT, MODULE
 
 
 def names(f, x) -> tuple[str, ...]:
@@ -108,7 +108,11 @@ def _places(jaxpr) -> dict[str, set]:
 
 def _open(places) -> tuple[str, ...]:
     """The names that are shut in nothing, as they are shown."""
-    names = [name for name, inside in places.items() if inside == {""}]
+    names = [
+        name
+        for name, inside in places.items()
+        if inside == {""} and not (name.startswith(MODULE) and name.endswith(INPUT))
+    ]
     return tuple(dict.fromkeys(name.removeprefix(MODULE) for name in names))
 
 
@@ -121,8 +125,7 @@ def _resolve(caller: str, jaxpr, layer: str) -> str:
             f"{caller}: f must compute a value named {layer!r}; the names there are: "
             f"{list(_open(places))}. Tag it: "
             f"jax.ad_checkpoint.checkpoint_name(value, {layer!r}). "
-            "Flax linen modules are named by their paths, unless a jitted function that "
-            "was called before holds them: pass it without jax.jit."
+            "Modules of Flax, Equinox, Keras and Haiku are named by their paths."
         )
     shut = sorted(places[there[0]] - {""})
     if shut:

@@ -1,6 +1,13 @@
-"""Flax NNX: which objects are modules, and whether they are in evaluation mode."""
+"""Flax NNX: its modules, their paths, and whether they are in evaluation mode."""
 
+import contextlib
 import sys
+import threading
+
+from igjax.frameworks.calls import Call, dispatch
+from igjax.frameworks.trees import Patches, named, subclasses, wrapper
+
+_REMEDY = "Call model.eval() first, before nnx.split."
 
 
 def is_module(value) -> bool:
@@ -9,22 +16,39 @@ def is_module(value) -> bool:
     return nnx is not None and issubclass(type(value), nnx.Module)
 
 
-def evaluation_mode(caller: str, models) -> None:
-    """Checks that NNX models neither drop units nor update batch statistics.
+@contextlib.contextmanager
+def calls():
+    """Dispatches the calls of modules inside."""
+    if "flax.nnx" not in sys.modules:
+        yield
+        return
+    with _PATCHES, named(_walk, is_module) as _NAMES.known:
+        yield
 
-    Raises:
-        ValueError: if a dropout or a batch normalization is in training mode.
-    """
-    for model in models:
-        nodes = sys.modules["flax.nnx"].iter_graph(model)
-        for path, module in ((path, node) for path, node in nodes if is_module(node)):
-            drops = getattr(module, "rate", 0) and not getattr(
-                module, "deterministic", True
-            )
-            if drops or not getattr(module, "use_running_average", True):
-                flag = "deterministic" if drops else "use_running_average"
-                raise ValueError(
-                    f"{caller}: the model must be in evaluation mode, got "
-                    f"{type(module).__name__}({flag}=False) at "
-                    f"{'.'.join(map(str, path)) or 'its root'}. Call model.eval() first."
-                )
+
+def _walk(root):
+    nodes = sys.modules["flax.nnx"].iter_graph(root)
+    return [(path, node) for path, node in nodes if is_module(node)]
+
+
+def _describe(module, inputs, keywords) -> Call:
+    nnx = sys.modules["flax.nnx"]
+    training = _training(module, keywords)
+    path = _NAMES.known.path(module)
+    return Call(module, path, training, _REMEDY, isinstance(module, nnx.Embed))
+
+
+def _training(module, keywords) -> str:
+    drops = getattr(module, "rate", 0) or getattr(module, "dropout_rate", 0)
+    for flag, does in {"deterministic": drops, "use_running_average": True}.items():
+        given = keywords.get(flag)
+        given = getattr(module, flag, None) if given is None else given
+        if does and given is False:
+            return f"{flag}=False"
+    return ""
+
+
+_NAMES = threading.local()  # `known`, while a function is traced
+_PATCHES = Patches(
+    lambda: subclasses(sys.modules["flax.nnx"].Module), wrapper(_describe, dispatch)
+)

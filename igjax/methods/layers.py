@@ -43,9 +43,9 @@ from igjax import _checks, paths, rules
 from igjax._program import compiled, tagged
 from igjax._program.compiled import Operands
 from igjax._program.jax_internals import varying
+from igjax._program.watched import tagging, watched
 from igjax._tree import cast_like, gap, norms, strong, widen
 from igjax.attribution import Attribution, Status
-from igjax.frameworks import linen
 from igjax.integration.recipes import fixed, integrate, integrate_straight
 
 __all__ = [
@@ -90,9 +90,10 @@ def cut(f, layer: str) -> Cut:
     """Cuts a function at a named value, for whatever is to be done with its parts.
 
     A value has a name if it is tagged, `jax.ad_checkpoint.checkpoint_name(value, "name")`,
-    in any framework, or if it is the output of a Flax linen module: the name is then the
-    path of the module, "encoder/Dense_0". The attributions of a neuron are those of
-    `lambda x: trunk(x)[i]`.
+    or if it is the output of a module of Flax linen or NNX, Equinox, Keras or Haiku: the
+    name is then the path of the module, "encoder/blocks/0/attention". What the module is
+    called with is "encoder/blocks/0/attention:input". The attributions of a neuron are
+    those of `lambda x: trunk(x)[i]`.
 
     Args:
         f: `f(x, *args) -> output`, traceable by JAX.
@@ -120,15 +121,13 @@ def cut(f, layer: str) -> Cut:
     _checks.layer("cut", layer)
 
     def trunk(x, *args):
-        with linen.tagging():
-            return tagged.values("cut", lambda x: f(x, *args), strong(x), [layer])[0]
+        return tagged.values("cut", *_named("cut", f, x, args), [layer])[0]
 
     def head(y, x, *args):
-        with linen.tagging():
-            x, at = strong(x), lambda x: f(x, *args)
-            want = jax.eval_shape(lambda x: tagged.values("cut", at, x, [layer])[0], x)
-            _check_like(want, y)
-            return tagged.changed("cut", at, x, [layer], _replace, [strong(y)])
+        at, point = _named("cut", f, x, args)
+        look = lambda point: tagged.values("cut", at, point, [layer])[0]
+        _check_like(jax.eval_shape(look, point), y)
+        return tagged.changed("cut", at, point, [layer], _replace, [strong(y)])
 
     return Cut(trunk, head)
 
@@ -141,7 +140,8 @@ def layer_names(f) -> Callable:
 
     Returns:
         `look(x, *args) -> tuple of names`, in the order in which they are computed.
-        Names inside loops, branches and custom derivatives are left out.
+        Names inside loops of unknown length, branches and custom derivatives are left
+        out, and so are the inputs of modules, "name:input".
 
     Raises:
         TypeError: if f is no function.
@@ -157,10 +157,26 @@ def layer_names(f) -> Callable:
     _checks.function("layer_names", "f", f)
 
     def look(x, *args):
-        with linen.tagging():
-            return tagged.names(lambda x: f(x, *args), strong(x))
+        return tagged.names(*_named("layer_names", f, x, args))
 
     return look
+
+
+def _named(caller: str, f, x, args):
+    """A function of all arrays, watched, whose modules have names; and the arrays."""
+    given, static = compiled.split(caller, args)
+
+    def at(point):
+        x, given = point
+        return f(x, *compiled.join(given, static))
+
+    watching = watched(caller, at)
+
+    def named(point):
+        with tagging():
+            return watching(point)
+
+    return named, (strong(x), given)
 
 
 def layer_integrated_gradients(f, layer, *, rule=None, chunk_size=None) -> Callable:
@@ -458,7 +474,7 @@ def _method(
     inner = compiled.attribution(caller, recipe, f, path, rule, chunk_size, scalar=scalar)
 
     def attribute(x, baseline, /, *args):
-        with linen.tagging():
+        with tagging():
             return inner(x, baseline, *args)
 
     return attribute
