@@ -216,16 +216,34 @@ def rebuilt(eqn, inputs, run):
         index, *given = inputs
         branches = [lambda *given, body=body: run(body, given) for body in found]
         return jax.lax.switch(index, branches, *given)
+    return stepped(eqn, inputs, lambda body, given, _: (run(body, given), ()), ())[0]
+
+
+def stepped(eqn, inputs, run, given):
+    """A loop of known length made anew, which takes and returns more at each step.
+
+    Args:
+        eqn: a loop that is a `scan`.
+        inputs: its inputs.
+        run: `run(body, inputs, given) -> outputs, more`, for one step.
+        given: pytree of arrays with an axis of steps in front.
+
+    Returns:
+        The outputs, and what was returned more, stacked by steps.
+    """
+    loop: Any = scan(eqn)
     constants, first = inputs[: loop.constants], loop.constants + loop.carries
 
     def step(carry, x):
-        made = run(loop.body, [*constants, *carry, *x])
-        return made[: loop.carries], made[loop.carries :]
+        x, given = x
+        made, more = run(loop.body, [*constants, *carry, *x], given)
+        return made[: loop.carries], (made[loop.carries :], more)
 
     reverse, unroll = _parameter(eqn, "reverse"), _parameter(eqn, "unroll")
-    carry, steps = inputs[loop.constants : first], inputs[first:]
-    carry, stacked = jax.lax.scan(step, carry, steps, loop.length, reverse, unroll)
-    return [*carry, *stacked]
+    carry, steps = inputs[loop.constants : first], (inputs[first:], given)
+    found = jax.lax.scan(step, carry, steps, loop.length, reverse, unroll)
+    carry, (stacked, more) = found
+    return [*carry, *stacked], more
 
 
 # Where equations come from, and when two are the same.

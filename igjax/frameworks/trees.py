@@ -4,8 +4,9 @@ Modules of NNX, Equinox and Keras are objects held by others. When one is called
 not met before, the code that calls it holds the model: the variables of the functions
 that are running, from the function that is traced downward. The tree that holds it names
 it, and all of its other modules with it. A module that nobody holds (a model merged and
-called in one line) is a root itself; one that is made inside another's call (by a
-transformation that takes modules apart) is named by that one and its class.
+called in one line) is a root itself. One that is made inside another's call, by a
+transformation that takes modules apart, is the part of that one with its class, if there
+is one; else it is named by the class.
 """
 
 import contextlib
@@ -32,12 +33,18 @@ class Names:
         """The path of a module, which is empty for a root."""
         if id(module) not in self.paths:
             if THREAD.stack:
-                inside = THREAD.stack[-1].path, type(module).__name__
-                self.add(module, "/".join(filter(None, inside)))
+                self.add(module, self.part(THREAD.stack[-1], type(module)))
             else:
                 self.search()
                 self.add(module, "")
         return self.paths[id(module)]
+
+    def part(self, call, kind) -> str:
+        """The path of a module that is made anew inside a call."""
+        parts = [m for path, m in self.walk(call.module) if path and type(m) is kind]
+        if len(parts) == 1 and id(parts[0]) in self.paths:
+            return self.paths[id(parts[0])]
+        return "/".join(filter(None, (call.path, kind.__name__)))
 
     def add(self, root, prefix: str):
         """Names a tree, where it was not named before."""

@@ -104,8 +104,8 @@ def cut(f, layer: str) -> Cut:
 
     Raises:
         TypeError: if f is no function, or layer no string.
-        ValueError: while tracing, if f has no value of that name outside loops, branches
-            and custom derivatives; the message lists the names there are.
+        ValueError: while tracing, if f has no value of that name outside branches, loops of
+            unknown length and custom derivatives; the message lists the names there are.
 
     Example:
         >>> import igjax, jax, jax.numpy as jnp
@@ -132,11 +132,12 @@ def cut(f, layer: str) -> Cut:
     return Cut(trunk, head)
 
 
-def layer_names(f) -> Callable:
+def layer_names(f, *point) -> Callable:
     """The names of the values at which a function can be cut.
 
     Args:
         f: `f(x, *args) -> output`, traceable by JAX.
+        *point: none; what f is called with goes to the function that is returned.
 
     Returns:
         `look(x, *args) -> tuple of names`, in the order in which they are computed.
@@ -144,7 +145,7 @@ def layer_names(f) -> Callable:
         out, and so are the inputs of modules, "name:input".
 
     Raises:
-        TypeError: if f is no function.
+        TypeError: if f is no function, or more is given.
 
     Example:
         >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
@@ -155,6 +156,11 @@ def layer_names(f) -> Callable:
         ('layers_0', 'layers_2')
     """
     _checks.function("layer_names", "f", f)
+    if point:
+        raise TypeError(
+            f"layer_names: it takes f alone, got {len(point)} arguments more. It returns a "
+            "function of them: igjax.layer_names(f)(x, *args)."
+        )
 
     def look(x, *args):
         return tagged.names(*_named("layer_names", f, x, args))
@@ -599,12 +605,13 @@ def _conductance(model, path, operands, rule, chunk_size):
 def _groups(model, operands) -> list:
     """The layers, in groups of which one gradient serves all.
 
-    Layers do not stand in each other's way, but arrays of one name do: what the first of
-    them hands to the second is the second's, and so they are looked at by themselves.
+    Layers do not stand in each other's way, but arrays and steps of one name do: what the
+    first of them hands to the second is the second's, and so they are looked at by
+    themselves.
     """
     if len(model.layers) > 1:
-        layers = model.values(operands, operands.x)
-        if any(isinstance(y, tuple) for y in layers):
+        f = partial(model.f, operands)
+        if tagged.chained(model.caller, f, operands.x, model.layers):
             return model.apart()
     return [model]
 
