@@ -67,24 +67,25 @@ def communicates(closed) -> bool:
     return any("NamedAxis" in type(effect).__name__ for effect in closed.effects)
 
 
-def evaluate(closed, args, rule):
+def evaluate(closed, args, rule, until=None):
     """Evaluates a closed jaxpr, with a rule in the place of `bind` for each equation.
 
     Args:
         closed: the jaxpr with its constants.
         args: its inputs, flat.
         rule: `rule(eqn, inputs) -> outputs`, both lists.
+        until: the number of equations after which nothing is wanted, not even outputs.
 
     Returns:
-        The list of outputs.
+        The list of outputs; an empty one if it stopped before.
     """
     values = dict(zip(closed.jaxpr.invars, args, strict=True))
     values.update(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     read = lambda atom: atom.val if is_literal(atom) else values[atom]
-    for eqn in closed.jaxpr.eqns:
+    for eqn in closed.jaxpr.eqns[:until]:
         outputs = rule(eqn, list(map(read, eqn.invars)))
         values.update(zip(eqn.outvars, outputs, strict=True))
-    return list(map(read, closed.jaxpr.outvars))
+    return [] if until is not None else list(map(read, closed.jaxpr.outvars))
 
 
 def bind(eqn, inputs, **changes):
@@ -212,7 +213,7 @@ def rebuilt(eqn, inputs, run):
     found = transparent(eqn)
     if is_jitted(eqn):
         return run(*found, inputs)
-    if (loop := scan(eqn)) is None:
+    if scan(eqn) is None:
         index, *given = inputs
         branches = [lambda *given, body=body: run(body, given) for body in found]
         return jax.lax.switch(index, branches, *given)
@@ -322,6 +323,25 @@ def traced_apart(key: str):
     from jax.experimental.xla_metadata import set_xla_metadata
 
     return set_xla_metadata(igjax=key)
+
+
+# Where the elements of a result come from.
+
+
+def looked_up(eqn):
+    """The axes of a gather's result that its indices run over; None for all else."""
+    if eqn.primitive.name != "gather":
+        return None
+    numbers = _parameter(eqn, "dimension_numbers")
+    return [i for i in range(_ndim(eqn.outvars[0])) if i not in numbers.offset_dims]
+
+
+def contracted(eqn):
+    """The axes of the first factor that a product sums over; None where it has batches."""
+    if eqn.primitive.name != "dot_general":
+        return None
+    (axes, _), batches = _parameter(eqn, "dimension_numbers")
+    return None if any(batches) else tuple(axes)
 
 
 # Settings, and axes in scope.

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from igjax._program import jax_internals as internals
-from igjax.frameworks.calls import INPUT, MODULE
+from igjax._program import jax_internals as internals, origins
+from igjax.frameworks.calls import INPUT, MODULE, TABLE
 
 
 def names(f, x) -> tuple[str, ...]:
@@ -26,9 +26,27 @@ def names(f, x) -> tuple[str, ...]:
 def values(caller: str, f, x, layers) -> list:
     """The named values of f at x: for each layer its array, or a tuple of several."""
     closed, _, layers = _resolved(caller, f, x, layers)
-    taken = _evaluate(closed, jax.tree.leaves(x), layers, None, {})[1]
+    taken = _evaluate(closed, jax.tree.leaves(x), layers, None, {}, _last(closed, layers))[
+        1
+    ]
     kept = [taken[layer] for layer in layers]
     return [arrays[0] if len(arrays) == 1 else tuple(arrays) for arrays in kept]
+
+
+def tables(f, x) -> list[str]:
+    """The names of the modules of f that look up tokens, as they stand in tags."""
+    places = _places(jax.make_jaxpr(lambda x: f(x))(x).jaxpr)
+    return [name for name in places if name.startswith(TABLE)]
+
+
+def sources(caller: str, f, x, layers, tokens) -> list[list]:
+    """For each array of each layer the tokens that it was made from, as numbers.
+
+    `tokens` says of each leaf of x whether it holds tokens.
+    """
+    closed, _, layers = _resolved(caller, f, x, layers)
+    until = _last(closed, layers)
+    return list(origins.of_values(closed, tokens, layers, until).values())
 
 
 def chained(caller: str, f, x, layers) -> bool:
@@ -67,7 +85,19 @@ def _resolved(caller, f, x, layers):
     return closed, shapes, [_resolve(caller, closed.jaxpr, layer) for layer in layers]
 
 
-def _evaluate(closed, inputs, layers, change, queues):
+def _last(closed, layers) -> int:
+    """The number of equations after which no named value is computed."""
+    is_named = lambda eqn: internals.tag(eqn) in layers or _inside(eqn, layers)
+    return 1 + max(i for i, eqn in enumerate(closed.jaxpr.eqns) if is_named(eqn))
+
+
+def _inside(eqn, layers) -> list[str]:
+    """The named values in the bodies of an equation."""
+    found = [_found(body.jaxpr) for body in internals.bodies(eqn)]
+    return [name for names in found for name, _, _ in names if name in layers]
+
+
+def _evaluate(closed, inputs, layers, change, queues, until=None):
     """Evaluates a program, and changes its named values or takes them.
 
     `queues` holds what is given for the values, in their order. A loop of known length
@@ -76,18 +106,13 @@ def _evaluate(closed, inputs, layers, change, queues):
     taken: dict[str, list] = {layer: [] for layer in layers}
 
     def rule(eqn, inputs):
-        name = internals.tag(eqn)
+        name = internals.tag(eqn) or ""
         if name in layers and _is_inexact(eqn):
             if change is not None:
                 return [change(inputs[0], queues[name].pop(0))]
             taken[name].append(inputs[0])
             return inputs
-        inside = [
-            name
-            for body in internals.bodies(eqn)
-            for name, _, _ in _found(body.jaxpr)
-            if name in layers
-        ]
+        inside = _inside(eqn, layers)
         if not inside:
             return internals.bind(eqn, inputs)
         body = internals.opened(eqn)
@@ -108,7 +133,7 @@ def _evaluate(closed, inputs, layers, change, queues):
         )
         return internals.stepped(eqn, inputs, run, given)
 
-    return internals.evaluate(closed, inputs, rule), taken
+    return internals.evaluate(closed, inputs, rule, until), taken
 
 
 def _is_inexact(eqn) -> bool:
@@ -140,11 +165,14 @@ def _places(jaxpr) -> dict[str, set]:
 def _open(places) -> tuple[str, ...]:
     """The names that are shut in nothing, as they are shown."""
     names = [
-        name
-        for name, inside in places.items()
-        if inside == {""} and not (name.startswith(MODULE) and name.endswith(INPUT))
+        name for name, inside in places.items() if inside == {""} and not _is_aside(name)
     ]
     return tuple(dict.fromkeys(name.removeprefix(MODULE) for name in names))
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a name is that of an input of a module, or a second one of a table."""
+    return name.startswith(TABLE) or (name.startswith(MODULE) and name.endswith(INPUT))
 
 
 def _resolve(caller: str, jaxpr, layer: str) -> str:

@@ -16,6 +16,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 MODULE = "module: "  # set before the paths of modules: a user's tags come first
+TABLE = "table: "  # set before those of modules that look up tokens
 INPUT = ":input"  # set after the path, it names what the module is called with
 
 
@@ -95,10 +96,12 @@ def argument(function, name: str, inputs, keywords):
 
 def tag(call: Call, run, inputs, keywords):
     """Names what a module gets and what it returns by its path."""
-    if not call.path:
-        return run(inputs, keywords)
-    got = _named((inputs, keywords), MODULE + call.path + INPUT)
-    return _named(run(*got), MODULE + call.path)
+    if call.path:
+        inputs, keywords = _named((inputs, keywords), MODULE + call.path + INPUT)
+    output = run(inputs, keywords)
+    if call.path:
+        output = _named(output, MODULE + call.path)
+    return _named(output, TABLE + call.path) if call.table else output
 
 
 def _named(tree, name: str):
