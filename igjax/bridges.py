@@ -13,8 +13,8 @@ from jax.core import Tracer
 
 from igjax import _checks
 from igjax._program.jax_internals import in_x64
+from igjax._program.watched import allowing
 from igjax._tree import wide_labels
-from igjax.frameworks import calls
 
 __all__ = ["contrast", "in_float64", "in_training_mode", "select", "single"]
 
@@ -259,7 +259,7 @@ def in_training_mode(g) -> Callable:
     _checks.function("in_training_mode", "g", g)
 
     def f(x, *args):
-        with calls.allowing():
+        with allowing():
             return g(x, *args)
 
     return named_after(f, g)

@@ -30,13 +30,12 @@ def watched(caller: str, f):
         if FRAMEWORKS.keys().isdisjoint(sys.modules):
             return f(*args)
         handlers = [calls.refuse_training(caller)]
-        if calls.THREAD.tagging:
-            handlers.append(calls.tag)
+        if calls.THREAD.tagging and calls.tag not in calls.THREAD.handlers:
+            handlers.append(calls.tag)  # and once is enough
         with contextlib.ExitStack() as stack:
             for handler in handlers:
                 stack.enter_context(calls.handled(FRAMEWORKS.values(), handler))
-            key = "names" if calls.THREAD.tagging else "modules"
-            stack.enter_context(traced_apart(key))
+            stack.enter_context(_apart())
             return _run(f, args)
 
     return igjax_watched
@@ -47,6 +46,23 @@ def _run(f, args):
         return f(*args)
     except calls.Refused as error:
         raise ValueError(*error.args) from None
+
+
+def _apart():
+    """A trace is kept with what was done to it: it may be named, or let pass."""
+    named = "names" if calls.THREAD.tagging else "modules"
+    return traced_apart(named + " in training mode" * bool(calls.THREAD.allowing))
+
+
+@contextlib.contextmanager
+def allowing():
+    """Lets modules be in training mode inside."""
+    calls.THREAD.allowing += 1
+    try:
+        with _apart():
+            yield
+    finally:
+        calls.THREAD.allowing -= 1
 
 
 @contextlib.contextmanager

@@ -73,16 +73,6 @@ def handled(frameworks, handler):
         yield
 
 
-@contextlib.contextmanager
-def allowing():
-    """Lets modules be in training mode inside."""
-    THREAD.allowing += 1
-    try:
-        yield
-    finally:
-        THREAD.allowing -= 1
-
-
 def argument(function, name: str, inputs, keywords):
     """The argument of that name in a call; None where it is not given."""
     if name in keywords:

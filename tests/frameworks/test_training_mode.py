@@ -183,6 +183,9 @@ def test_training_mode_that_is_meant_is_explained():
         want = f(X, state, keys[k])
         np.testing.assert_allclose(results.score[k], want, rtol=1e-6)
     refused("evaluation mode", f, state, keys[0])
+    jitted = jax.jit(f)  # whose trace, if it is kept, is kept for this alone
+    explain(igjax.in_training_mode(jitted), state, keys[0])
+    refused("evaluation mode", jitted, state, keys[0])
 
 
 # Equinox.
