@@ -3,7 +3,9 @@
 import contextlib
 import sys
 
-from igjax.frameworks.calls import THREAD, Call, argument, dispatch
+import jax
+
+from igjax.frameworks.calls import THREAD, Call, announce, argument, dispatch
 
 _REMEDY = "Call the model with train=False, deterministic=True, or what it names it."
 
@@ -27,7 +29,21 @@ def _intercept(call, inputs, keywords, context):
     path = "/".join(module.path)
     training = _training(module, inputs, keywords)
     made = Call(module, path, training, _REMEDY, isinstance(module, linen.Embed))
-    return dispatch(made, lambda inputs, words: call(*inputs, **words), inputs, keywords)
+    run = lambda inputs, keywords: call(*inputs, **keywords)
+    if path:
+        return dispatch(made, run, inputs, keywords)
+    before = _statistics(module)
+    output = dispatch(made, run, inputs, keywords)
+    changed = [k for k, a in _statistics(module).items() if a is not before.get(k)]
+    if changed:  # whoever's module it was that did it
+        announce(Call(module, changed[0], "its statistics change", _REMEDY))
+    return output
+
+
+def _statistics(module) -> dict:
+    """The arrays of batch statistics of a bound module, by their paths."""
+    state = jax.tree_util.tree_leaves_with_path(module.variables.get("batch_stats", {}))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in state}
 
 
 def _training(module, inputs, keywords) -> str:

@@ -4,7 +4,9 @@ import contextlib
 import sys
 import threading
 
-from igjax.frameworks.calls import Call, dispatch
+import jax
+
+from igjax.frameworks.calls import THREAD, Call, announce, dispatch
 from igjax.frameworks.trees import Patches, named, subclasses, wrapper
 
 _REMEDY = "Call model.eval() first, before nnx.split."
@@ -48,7 +50,27 @@ def _training(module, keywords) -> str:
     return ""
 
 
+def _dispatch(call: Call, run, inputs, keywords):
+    """Looks whether statistics have changed, too: whoever's module it was that did it."""
+    if THREAD.stack:
+        return dispatch(call, run, inputs, keywords)
+    before = _statistics(sys.modules["flax.nnx"], call.module)
+    output = dispatch(call, run, inputs, keywords)
+    after = _statistics(sys.modules["flax.nnx"], call.module)
+    changed = [path for path, value in after.items() if value is not before.get(path)]
+    if changed:
+        where = "/".join(filter(None, (call.path, changed[0])))
+        announce(Call(call.module, where, "its statistics change", _REMEDY))
+    return output
+
+
+def _statistics(nnx, module) -> dict:
+    """The arrays of batch statistics of a module, by their paths."""
+    state = jax.tree_util.tree_leaves_with_path(nnx.state(module, nnx.BatchStat))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in state}
+
+
 _NAMES = threading.local()  # `known`, while a function is traced
 _PATCHES = Patches(
-    lambda: subclasses(sys.modules["flax.nnx"].Module), wrapper(_describe, dispatch)
+    lambda: subclasses(sys.modules["flax.nnx"].Module), wrapper(_describe, _dispatch)
 )

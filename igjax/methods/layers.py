@@ -132,12 +132,12 @@ def cut(f, layer: str) -> Cut:
     return Cut(trunk, head)
 
 
-def layer_names(f, *point) -> Callable:
+def layer_names(f, *args) -> Callable:
     """The names of the values at which a function can be cut.
 
     Args:
         f: `f(x, *args) -> output`, traceable by JAX.
-        *point: none; what f is called with goes to the function that is returned.
+        *args: none; what f is called with goes to the function that is returned.
 
     Returns:
         `look(x, *args) -> tuple of names`, in the order in which they are computed.
@@ -156,9 +156,9 @@ def layer_names(f, *point) -> Callable:
         ('layers_0', 'layers_2')
     """
     _checks.function("layer_names", "f", f)
-    if point:
+    if args:
         raise TypeError(
-            f"layer_names: it takes f alone, got {len(point)} arguments more. It returns a "
+            f"layer_names: it takes f alone, got {len(args)} arguments more. It returns a "
             "function of them: igjax.layer_names(f)(x, *args)."
         )
 

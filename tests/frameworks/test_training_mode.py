@@ -17,7 +17,9 @@ import pytest
 from flax import nnx
 
 import igjax
+from tests.frameworks.zoo import equinox_norm
 
+LIST: Any = getattr(nnx, "List", list)  # of Flax 0.12
 RULE = igjax.rules.gauss_legendre(4)
 X = np.array([1.0, 2.0, -1.0, 0.5], "float32")
 
@@ -49,7 +51,7 @@ class Block(nnx.Module):
 class Net(nnx.Module):
     def __init__(self, norm=True):
         rngs = nnx.Rngs(0, dropout=1)
-        self.blocks = nnx.List([Block(rngs, norm), Block(rngs, norm)])
+        self.blocks = LIST([Block(rngs, norm), Block(rngs, norm)])
         self.head = nnx.Linear(4, 2, rngs=rngs)
 
     def features(self, x):
@@ -188,6 +190,29 @@ def test_training_mode_that_is_meant_is_explained():
     refused("evaluation mode", jitted, state, keys[0])
 
 
+class OwnNorm(nnx.Module):
+    """A normalization that a user wrote, whose flag nobody knows."""
+
+    def __init__(self):
+        self.mean = nnx.BatchStat(jnp.ones(4))
+        self.training = True
+
+    def __call__(self, x):
+        if self.training:
+            self.mean[...] = 0.9 * self.mean[...] + 0.1 * x
+        return (x - self.mean[...]).sum()
+
+
+def test_statistics_that_a_users_module_changes_are_refused():
+    model = OwnNorm()
+    graph, state = nnx.split(model)
+    f = lambda x, state: nnx.merge(graph, state)(x)
+    refused(r"OwnNorm\(its statistics change\) at mean", f, state)
+    model.training = False
+    graph, state = nnx.split(model)
+    np.testing.assert_allclose(explain(f, state).values, X)
+
+
 # Equinox.
 
 
@@ -245,7 +270,7 @@ def test_equinox_dropout_is_refused(form, stack):
 
 
 def test_equinox_batch_normalization_is_refused():
-    norm, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(4, "batch", mode="ema")
+    norm, state = equinox_norm(4)
     f = lambda x, norm: norm(x, state)[0].sum()
     refused(r"BatchNorm\(inference=False\)", f, norm)
     values = explain(f, eqx.nn.inference_mode(norm)).values
@@ -277,6 +302,23 @@ def test_linen_batch_statistics_are_refused():
     refused("BatchNorm_0", kept)
     result = explain(lambda x: f(x, False))
     np.testing.assert_allclose(result.score, f(X, False), rtol=1e-6)
+
+
+class OwnLinenNorm(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        mean = self.variable("batch_stats", "mean", jnp.ones, 4)
+        if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+            mean.value = 0.9 * mean.value + 0.1 * x
+        return (x - mean.value).sum()
+
+
+def test_linen_statistics_that_a_users_module_changes_are_refused():
+    model = OwnLinenNorm()
+    variables = model.init(jax.random.key(0), X)
+    changing = lambda x: model.apply(variables, x, mutable=["batch_stats"])[0]
+    refused(r"OwnLinenNorm\(its statistics change\) at mean", changing)
+    np.testing.assert_allclose(explain(lambda x: model.apply(variables, x)).values, X)
 
 
 def test_linen_attention_with_dropout_is_refused():

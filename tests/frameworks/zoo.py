@@ -15,6 +15,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import importlib.util
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+LIST: Any = getattr(nnx, "List", list)  # of Flax 0.12
 FRAMEWORKS = ("jax", "linen", "nnx", "equinox", "keras", "haiku")
 NETWORKS = ("table", "image", "series", "sentence")
 HAS_KERAS = importlib.util.find_spec("keras") is not None
@@ -270,7 +272,7 @@ class NNXSentence(nnx.Module):
     def __init__(self, w):
         self.words = nnx.Embed(11, 4, rngs=nnx.Rngs(0))
         self.words.embedding[...] = w["words"]
-        self.linear = nnx.List([_nnx_linear(w[k]) for k in ("wq", "wk", "wv")])
+        self.linear = LIST([_nnx_linear(w[k]) for k in ("wq", "wk", "wv")])
         self.norm = nnx.LayerNorm(4, use_fast_variance=False, rngs=nnx.Rngs(0))
         self.norm.scale[...], self.norm.bias[...] = w["scale"], w["shift"]
         self.two = _nnx_linear(w["w2"], w["b2"])
@@ -300,6 +302,13 @@ def _eqx_linear(w, b=None):
     return linear if b is None else eqx.tree_at(lambda m: m.bias, linear, jnp.asarray(b))
 
 
+def equinox_norm(size):
+    """A batch normalization by running averages, as of all versions, and its state."""
+    known = inspect.signature(eqx.nn.BatchNorm.__init__).parameters
+    mode = {"mode": "ema"} if "mode" in known else {}
+    return eqx.nn.make_with_state(eqx.nn.BatchNorm)(size, "batch", **mode)
+
+
 class EquinoxTable(eqx.Module):
     one: eqx.nn.Linear
     norm: eqx.nn.BatchNorm
@@ -309,12 +318,14 @@ class EquinoxTable(eqx.Module):
 
     def __init__(self, w):
         self.one, self.two = _eqx_linear(w["w1"], w["b1"]), _eqx_linear(w["w2"], w["b2"])
-        norm, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(6, "batch", mode="ema")
+        norm, state = equinox_norm(6)
         leaves = lambda m: (m.weight, m.bias)
         given = jnp.asarray(w["scale"]), jnp.asarray(w["shift"])
         self.norm = eqx.tree_at(leaves, norm, given)
         moments = jnp.asarray(w["mean"]), jnp.asarray(w["var"])
-        self.state = state.set(norm.ema_state_index, moments)
+        name = "ema_state_index" if hasattr(norm, "mode") else "state_index"
+        index = getattr(norm, name)
+        self.state = state.set(index, moments)
         self.drop = eqx.nn.Dropout(0.5)
 
     def __call__(self, x):
