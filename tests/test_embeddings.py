@@ -339,3 +339,18 @@ def test_vectors_of_another_shape_are_refused(tagger):
     _, f = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens))
     with pytest.raises(ValueError, match=r"x must have the shape that embed returns"):
         f(np.ones((4, 5)), TOKENS, params)
+
+
+def test_nothing_leaks_where_a_cut_model_is_explained_inside_a_trace():
+    model = nnx.Sequential(
+        nnx.Embed(9, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 1, rngs=nnx.Rngs(0))
+    )
+    graph, state = nnx.split(model)
+    g = lambda tokens, state: jnp.tanh(nnx.merge(graph, state)(tokens)).sum()
+    embed, f = igjax.from_embedding(g)
+    x = embed(TOKENS, state)
+    head = lambda x, state: f(x, TOKENS, state)
+    with jax.checking_leaks():
+        attribute = igjax.layer_conductance(head, "layers/1", rule=RULE)
+        result = attribute(x, jnp.zeros_like(x), state)
+    np.testing.assert_allclose(result.delta, 0, atol=1e-5)

@@ -32,7 +32,7 @@ def watched(caller: str, f):
         handlers = [calls.refuse_training(caller)]
         if calls.THREAD.tagging and calls.tag not in calls.THREAD.handlers:
             handlers.append(calls.tag)  # and once is enough
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, calls.afresh():
             for handler in handlers:
                 stack.enter_context(calls.handled(FRAMEWORKS.values(), handler))
             stack.enter_context(_apart())

@@ -36,6 +36,7 @@ class _Thread(threading.local):
         self.tagging = 0
         self.allowing = 0
         self.stack: list[Call] = []  # the calls that are open
+        self.names: dict[str, Any] = {}  # of frameworks, the paths that are known
 
 
 THREAD = _Thread()
@@ -64,13 +65,22 @@ def handled(frameworks, handler):
     first = not THREAD.handlers
     with contextlib.ExitStack() as stack:
         if first:
-            stack.callback(setattr, THREAD, "stack", THREAD.stack)
-            THREAD.stack = []
             for dispatched in frameworks:
                 stack.enter_context(dispatched())
         THREAD.handlers.append(handler)
         stack.callback(THREAD.handlers.pop)
         yield
+
+
+@contextlib.contextmanager
+def afresh():
+    """Forgets open calls and known paths inside: they are those of another trace."""
+    before = THREAD.stack, THREAD.names
+    THREAD.stack, THREAD.names = [], {}
+    try:
+        yield
+    finally:
+        THREAD.stack, THREAD.names = before
 
 
 def argument(function, name: str, inputs, keywords):

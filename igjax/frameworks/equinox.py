@@ -2,10 +2,9 @@
 
 import contextlib
 import sys
-import threading
 
 from igjax.frameworks.calls import Call, dispatch
-from igjax.frameworks.trees import Patches, named, subclasses, wrapper
+from igjax.frameworks.trees import Patches, path_of, subclasses, wrapper
 
 _REMEDY = "Call model = equinox.nn.inference_mode(model) first."
 
@@ -27,7 +26,7 @@ def calls():
     if "equinox" not in sys.modules:
         yield
         return
-    with _PATCHES, named(_walk, is_module) as _NAMES.known:
+    with _PATCHES:
         yield
 
 
@@ -51,7 +50,7 @@ def _describe(module, inputs, keywords) -> Call | None:
         return None
     nn = sys.modules["equinox"].nn
     training = _training(module, keywords)
-    path = _NAMES.known.path(module)
+    path = path_of("equinox", module, _walk, is_module)
     return Call(module, path, training, _REMEDY, isinstance(module, nn.Embedding))
 
 
@@ -63,7 +62,6 @@ def _training(module, keywords) -> str:
     return "inference=False" if given is False and drops else ""
 
 
-_NAMES = threading.local()  # `known`, while a function is traced
 _PATCHES = Patches(
     lambda: subclasses(sys.modules["equinox"].Module), wrapper(_describe, dispatch)
 )

@@ -2,10 +2,9 @@
 
 import contextlib
 import sys
-import threading
 
 from igjax.frameworks.calls import Call, dispatch
-from igjax.frameworks.trees import Patches, named, wrapper
+from igjax.frameworks.trees import Patches, path_of, wrapper
 
 _REMEDY = "Call the model with training=False."
 _AMOUNTS = ("rate", "dropout", "recurrent_dropout", "stddev")
@@ -23,7 +22,7 @@ def calls():
     if "keras" not in sys.modules:
         yield
         return
-    with _PATCHES, named(_walk, is_module) as _NAMES.known:
+    with _PATCHES:
         yield
 
 
@@ -78,7 +77,7 @@ def _describe(layer, inputs, keywords) -> Call | None:
         return None
     embedding = sys.modules["keras"].layers.Embedding
     training = _training(layer, keywords)
-    path = _NAMES.known.path(layer)
+    path = path_of("keras", layer, _walk, is_module)
     return Call(layer, path, training, _REMEDY, isinstance(layer, embedding))
 
 
@@ -104,5 +103,4 @@ def _classes():
     return [next(c for c in keras.Layer.__mro__[1:] if "__call__" in vars(c))]
 
 
-_NAMES = threading.local()  # `known`, while a function is traced
 _PATCHES = Patches(_classes, wrapper(_describe, dispatch))

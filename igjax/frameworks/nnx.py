@@ -2,12 +2,11 @@
 
 import contextlib
 import sys
-import threading
 
 import jax
 
 from igjax.frameworks.calls import THREAD, Call, announce, dispatch
-from igjax.frameworks.trees import Patches, named, subclasses, wrapper
+from igjax.frameworks.trees import Patches, path_of, subclasses, wrapper
 
 _REMEDY = "Call model.eval() first, before nnx.split."
 
@@ -24,7 +23,7 @@ def calls():
     if "flax.nnx" not in sys.modules:
         yield
         return
-    with _PATCHES, named(_walk, is_module) as _NAMES.known:
+    with _PATCHES:
         yield
 
 
@@ -36,7 +35,7 @@ def _walk(root):
 def _describe(module, inputs, keywords) -> Call:
     nnx = sys.modules["flax.nnx"]
     training = _training(module, keywords)
-    path = _NAMES.known.path(module)
+    path = path_of("nnx", module, _walk, is_module)
     return Call(module, path, training, _REMEDY, isinstance(module, nnx.Embed))
 
 
@@ -70,7 +69,6 @@ def _statistics(nnx, module) -> dict:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in state}
 
 
-_NAMES = threading.local()  # `known`, while a function is traced
 _PATCHES = Patches(
     lambda: subclasses(sys.modules["flax.nnx"].Module), wrapper(_describe, _dispatch)
 )

@@ -9,7 +9,6 @@ transformation that takes modules apart, is the part of that one with its class,
 is one; else it is named by the class.
 """
 
-import contextlib
 import functools
 import sys
 import threading
@@ -58,19 +57,23 @@ class Names:
 
     def search(self):
         """Names what the running functions hold, beginning with the first of them."""
-        for frame in reversed(list(_frames())):
-            held = self.held(frame)
-            found = {name: list(self.walk(value)) for name, value in held.items()}
-            # A part may stand beside what it is a part of.
-            order = sorted(found, key=lambda name: -len(found[name]))
-            roots: list[str] = []
-            inside: set[int] = set()
-            for name in order:
-                if not {id(m) for _, m in found[name]} <= inside:
-                    roots.append(name)
-                inside.update(id(m) for _, m in found[name])
-            for name in roots:
-                self.add(held[name], name if len(roots) > 1 else "")
+        frames = _frames()
+        while frames:  # none is kept: a frame that knows itself is freed late
+            self.look(self.held(frames.pop()))
+
+    def look(self, held: dict):
+        """Names the trees that the variables of a function hold."""
+        found = {name: list(self.walk(value)) for name, value in held.items()}
+        # A part may stand beside what it is a part of.
+        order = sorted(found, key=lambda name: -len(found[name]))
+        roots: list[str] = []
+        inside: set[int] = set()
+        for name in order:
+            if not {id(m) for _, m in found[name]} <= inside:
+                roots.append(name)
+            inside.update(id(m) for _, m in found[name])
+        for name in roots:
+            self.add(held[name], name if len(roots) > 1 else "")
 
     def held(self, frame) -> dict:
         """The modules, and containers of them, among the variables of a function."""
@@ -93,23 +96,20 @@ class Names:
         return isinstance(value, list | tuple) and any(map(self.is_module, value))
 
 
-@contextlib.contextmanager
-def named(walk: Callable, is_module: Callable):
-    """The paths of modules, for one trace: nothing is kept alive after it."""
-    names = Names(walk, is_module)
-    try:
-        yield names
-    finally:
-        names.kept.clear()
-        names.paths.clear()
+def path_of(framework: str, module, walk: Callable, is_module: Callable) -> str:
+    """The path of a module that is called in the trace of now."""
+    if framework not in THREAD.names:
+        THREAD.names[framework] = Names(walk, is_module)
+    return THREAD.names[framework].path(module)
 
 
-def _frames():
-    """The frames from here to the function that is traced, `watched` that is."""
-    frame = sys._getframe(1)
+def _frames() -> list:
+    """The frames from who called a module to the function that is traced."""
+    frames, frame = [], sys._getframe(2)
     while frame is not None and frame.f_code.co_name != "igjax_watched":
-        yield frame
+        frames.append(frame)
         frame = frame.f_back
+    return frames
 
 
 @functools.lru_cache(maxsize=4096)
