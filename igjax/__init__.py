@@ -13,13 +13,13 @@ from igjax import (
 )
 from igjax.attribution import Attribution as Attribution, Status as Status
 from igjax.bridges import (
-    Embedded as Embedded,
     contrast as contrast,
-    from_embedding as from_embedding,
     in_float64 as in_float64,
+    in_training_mode as in_training_mode,
     select as select,
     single as single,
 )
+from igjax.embeddings import Embedded as Embedded, from_embedding as from_embedding
 from igjax.methods.expectations import (
     expected as expected,
     expected_gradients as expected_gradients,

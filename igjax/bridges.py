@@ -5,7 +5,6 @@ Each bridge is a function from function to function, so that they compose:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,10 @@ from jax.core import Tracer
 
 from igjax import _checks
 from igjax._program.jax_internals import in_x64
+from igjax._program.watched import allowing
 from igjax._tree import wide_labels
 
-__all__ = ["Embedded", "contrast", "from_embedding", "in_float64", "select", "single"]
+__all__ = ["contrast", "in_float64", "in_training_mode", "select", "single"]
 
 
 def single(g) -> Callable:
@@ -46,7 +46,7 @@ def single(g) -> Callable:
         output = g(jax.tree.map(lambda a: jnp.asarray(a)[None], x), *args)
         return jax.tree.map(_first, output)
 
-    return _named(f, g)
+    return named_after(f, g)
 
 
 def in_float64(attribute) -> Callable:
@@ -81,7 +81,7 @@ def in_float64(attribute) -> Callable:
         with in_x64():
             return attribute(*jax.tree.map(_doubled, args))
 
-    return _named(wide, attribute)
+    return named_after(wide, attribute)
 
 
 def _doubled(a):
@@ -142,7 +142,7 @@ def select(g) -> Callable:
 
     # igjax calls it with the concrete arguments of an attribution.
     f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
-    return _named(f, g)
+    return named_after(f, g)
 
 
 def contrast(g) -> Callable:
@@ -181,7 +181,7 @@ def contrast(g) -> Callable:
         check(label, other)
 
     f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
-    return _named(f, g)
+    return named_after(f, g)
 
 
 def _chosen(caller: str, g):
@@ -230,133 +230,42 @@ def _check_label(caller: str, label, classes: int) -> None:
         )
 
 
-class Embedded(NamedTuple):
-    """A model of token ids, cut at its embedding.
+def in_training_mode(g) -> Callable:
+    """Says that a function is meant to be explained in training mode.
 
-    Attributes:
-        embed: `embed(tokens, *args) -> x`, floating, of shape tokens.shape + (features,).
-        f: `f(x, tokens, *args) -> output`, the model with its embedding replaced by x.
-
-    Example:
-        >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
-        >>> model = nn.Embed(9, 4)
-        >>> params = model.init(jax.random.key(0), jnp.array([1]))
-        >>> cut = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens).sum())
-        >>> cut.embed(jnp.array([1, 5, 2]), params).shape
-        (3, 4)
-    """
-
-    embed: Callable
-    f: Callable
-
-
-def from_embedding(g, name: str | None = None) -> Embedded:
-    """Cuts an unmodified Flax model of token ids at its `nn.Embed`.
-
-    Token ids have no gradient; their embeddings have. `embed` computes them, and `f`
-    runs the model with the output of its Embed replaced. Sum the values over the last
-    axis for a score per token: the sum stays complete.
+    A model whose dropout is on, or that normalizes by the statistics of a batch of one, is
+    an error, since it is hardly ever what was meant. Where it is, as in Monte Carlo
+    dropout, pass the random key in the arguments, and one mask holds for the whole path;
+    `jax.vmap` over keys shows what depends on the mask.
 
     Args:
-        g: `g(tokens, *args) -> output`, which calls a Flax linen model, for one example.
-        name: the name of the Embed module, if the model has several (words, positions).
+        g: `g(x, *args) -> output`, which calls a model in training mode.
 
     Returns:
-        `Embedded(embed, f)`.
+        `f(x, *args) -> output`, the same function.
 
     Raises:
-        ImportError: if Flax is not installed.
-        ValueError: while tracing, if the model has no Embed of that name, or several and
-            no name was given; the message lists the names there are.
+        TypeError: if g is no function.
 
     Example:
         >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
-        >>> model = nn.Sequential([nn.Embed(9, 4), nn.tanh, nn.Dense(1)])
-        >>> tokens = jnp.array([1, 5, 2])
-        >>> params = model.init(jax.random.key(0), tokens)
-        >>> embed, f = igjax.from_embedding(lambda tokens, p: model.apply(p, tokens).sum())
-        >>> x = embed(tokens, params)
-        >>> attribute = igjax.integrated_gradients(f)
-        >>> attribute(x, jnp.zeros_like(x), tokens, params).values.sum(-1).shape
-        (3,)
+        >>> drop = nn.Dropout(0.5, deterministic=False)
+        >>> f = lambda x, key: drop.apply({}, x, rngs={"dropout": key}).sum()
+        >>> attribute = igjax.integrated_gradients(igjax.in_training_mode(f))
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> jax.vmap(attribute, (None, None, 0))(jnp.ones(4), 0.0, keys).values.shape
+        (3, 4)
     """
-    _checks.function("from_embedding", "g", g)
+    _checks.function("in_training_mode", "g", g)
 
-    def embed(tokens, *args):
-        def found(call, shape):
-            raise _Found(call().reshape(*np.shape(tokens), shape[-1]))
+    def f(x, *args):
+        with allowing():
+            return g(x, *args)
 
-        # Traced once as a whole: a second Embed may come after the first one.
-        through = lambda call, shape: call()
-        jax.eval_shape(lambda: _intercepted(g, name, through, tokens, args))
-        try:
-            _intercepted(g, name, found, tokens, args)
-        except _Found as result:
-            return result.embedding
-        raise AssertionError("unreachable: an Embed was found")
-
-    def f(x, tokens, *args):
-        replace = lambda call, shape: x.reshape(shape)
-        return _intercepted(g, name, replace, tokens, args)
-
-    return Embedded(_named(embed, g), _named(f, g))
+    return named_after(f, g)
 
 
-def _intercepted(g, name: str | None, replace, tokens, args):
-    """Runs g with the output of its Embed replaced by `replace(call, shape)`."""
-    try:
-        import flax.linen as nn  # an extra: only who calls this needs it
-    except ImportError as error:
-        raise ImportError(
-            'from_embedding needs Flax. Install it: pip install "igjax[models]"'
-        ) from error
-    found = {}
-
-    def interceptor(call, inputs, keywords, context):
-        module = context.module
-        if not isinstance(module, nn.Embed) or context.method_name != "__call__":
-            return call(*inputs, **keywords)
-        path = "/".join(module.path)
-        if name not in (None, path, module.name):
-            found.setdefault(path, False)
-            return call(*inputs, **keywords)
-        if found.get(path):
-            raise ValueError(
-                f"from_embedding: g must call the Embed {path!r} once, it calls it again. "
-                "Attribute to each use by itself: pass the model after its embeddings as f."
-            )
-        found[path] = True
-        _check_names(found)
-        shape = (*inputs[0].shape, module.features)
-        return replace(lambda: call(*inputs, **keywords), shape)
-
-    with nn.intercept_methods(interceptor):
-        output = g(jnp.asarray(tokens), *args)
-    if not any(found.values()):
-        wanted = "" if name is None else f" named {name!r}"
-        raise ValueError(
-            f"from_embedding: g must call a flax.linen.Embed{wanted}, found "
-            f"{sorted(found)}. Of another framework, pass the part of the model after its "
-            "embedding as f."
-        )
-    return output
-
-
-class _Found(BaseException):  # no model may catch it by chance
-    def __init__(self, embedding):
-        self.embedding = embedding
-
-
-def _check_names(found: dict) -> None:
-    cut = [path for path, chosen in found.items() if chosen]
-    if len(cut) > 1:
-        raise ValueError(
-            f"from_embedding: the model has several Embed modules, {cut}. "
-            f"Choose one: from_embedding(g, name={cut[0]!r})."
-        )
-
-
-def _named(f, g):
+def named_after(f, g):
     """Names f after g for tracebacks; unlike functools.wraps, keeps its own signature."""
     inner = getattr(g, "__qualname__", type(g).__qualname__)
     f.__qualname__ = f"{f.__qualname__.partition('.')[0]}({inner})"

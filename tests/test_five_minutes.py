@@ -185,3 +185,25 @@ def test_from_the_readme_to_a_certified_attribution_of_an_own_model(newcomer, tm
     newcomer("python", "-m", "doctest", *flags, tmp_path / "first.txt")
     assert "tolerance met and verified" in newcomer("python", "-W", "error", "-c", OWN)
     newcomer("pip", "check")
+
+
+PAGE = (ROOT / "docs" / "your_framework.md").read_text("utf8")
+INTRODUCTION, *SECTIONS = PAGE.split("\n## ")
+
+
+@pytest.fixture(scope="module")
+def with_frameworks(newcomer):
+    packages = ["igjax[models]", "equinox", "keras", "dm-haiku"]
+    newcomer("pip", "install", "--quiet", *packages)
+    return newcomer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda text: text.partition("\n")[0])
+def test_a_section_of_the_page_of_frameworks_stands_for_itself(
+    section, with_frameworks, tmp_path
+):
+    (tmp_path / "page.txt").write_text(f"{INTRODUCTION}\n## {section}", "utf8")
+    flags = ["-o", "ELLIPSIS", "-o", "NORMALIZE_WHITESPACE"]
+    command = ["python", "-W", "error", "-m", "doctest", *flags, tmp_path / "page.txt"]
+    with_frameworks(*command)

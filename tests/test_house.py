@@ -26,6 +26,7 @@ ORDER = [
     "perturbation",
     "metrics",
     "bridges",
+    "embeddings",
     "running",
     "diagnostics",
     "__init__",

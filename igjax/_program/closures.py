@@ -41,7 +41,7 @@ from jax.core import Tracer
 from igjax.frameworks import nnx
 
 _LIBRARIES = frozenset(
-    {"jax", "jaxlib", "numpy", "flax", "optax", "equinox", "haiku", "igjax"}
+    {"jax", "jaxlib", "numpy", "flax", "optax", "equinox", "keras", "haiku", "igjax"}
 ) | frozenset(sys.stdlib_module_names - {"__main__"})
 _VALUES = frozenset(
     {str, bytes, int, bool, complex, type(None), type(Ellipsis), type(NotImplemented)}
@@ -87,7 +87,6 @@ class Observation(NamedTuple):
     tokens: list
     kept: list  # arrays and code, whose ids are among the tokens
     refs: list  # weak references to the other objects whose ids are among the tokens
-    models: list  # the Flax NNX modules among what was seen; emptied before it is kept
     unknown: bool  # True if a tracer, or something that cannot be watched, was found
 
     def matches(self, other: "Observation") -> bool:
@@ -108,24 +107,19 @@ def observe(functions, statics, trees) -> Observation:
     """
     walk = _Walk()
     try:
-        walk.run([*functions, *statics, *_classes(trees, walk.models)])
+        walk.run([*functions, *statics, *_classes(trees)])
     except Exception:  # whatever a user's object may do when it is looked at
         walk.unknown = True
-    return Observation(walk.tokens, walk.kept, walk.refs, walk.models, walk.unknown)
+    return Observation(walk.tokens, walk.kept, walk.refs, walk.unknown)
 
 
-def _classes(trees, models: list) -> list:
-    """The users' classes among the nodes of pytrees, and the settings of their objects.
-
-    Notes the NNX modules on the way.
-    """
+def _classes(trees) -> list:
+    """The users' classes among the nodes of pytrees, and the settings of their objects."""
     found: dict[Any, None] = {}
     settings = []
 
     def visit(node) -> bool:
         kind = type(node)
-        if nnx.is_module(node):
-            models.append(node)
         user = not _library(kind.__module__)
         if user:
             found[kind] = None
@@ -151,7 +145,7 @@ class _Walk:
     """A depth-first walk with a stack of its own: user data may be deep, or cyclic."""
 
     def __init__(self):
-        self.tokens, self.kept, self.refs, self.models = [], [], [], []
+        self.tokens, self.kept, self.refs = [], [], []
         self.unknown = False
         self.seen: dict[int, int] = {}
         self.alive: list[Any] = []  # no id may be reused during the walk
@@ -305,8 +299,6 @@ class _Walk:
 
     def instance(self, value, kind):
         watched = self.identity(value, kind)
-        if nnx.is_module(value):
-            self.models.append(value)
         held = self.attributes(value, kind)
         wrapped = _static(value, "__wrapped__")
         if wrapped is not None:

@@ -24,8 +24,8 @@ from igjax import _checks
 from igjax._program.closures import Observation, observe
 from igjax._program.jax_internals import under_named_axes, varying
 from igjax._program.tracing import trace
+from igjax._program.watched import watched
 from igjax._tree import cast_like, parameter_dtype, spread, strong, widen
-from igjax.frameworks import nnx
 
 PROGRAMS_PER_FUNCTION = 64  # shapes, rules and paths; the oldest is dropped
 
@@ -85,7 +85,6 @@ def attribution(
         observed = look()
 
         def build():
-            nnx.evaluation_mode(caller, observed.models)
             make = (caller, recipe, call, path, static, chunk_size, operands, scalar)
             return _build(*make, first)
 
@@ -109,11 +108,12 @@ def function(caller: str, call):
     For what is built around attributions: `call` is igjax's own and closes over the
     user's functions. The programs live as long as the function returned.
     """
+    plain, call = call, watched(caller, call)
 
     def run(*args):
         given, static = split(caller, args)
         statics = [leaf[0] for leaf in static[1] if leaf]
-        look = lambda: observe((call,), statics, (args,))
+        look = lambda: observe((plain,), statics, (args,))
         observed = look()
         if observed.unknown or under_named_axes():
             return call(*args)
@@ -135,7 +135,7 @@ def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:
     if program is None or not program.observed.matches(observed):
         built = build()
         # Observed again: tracing may have moved a counter that f names.
-        program = programs[key] = _Program(look()._replace(models=[]), *built)
+        program = programs[key] = _Program(look(), *built)
         if len(programs) > PROGRAMS_PER_FUNCTION:
             del programs[next(iter(programs))]
     return program
@@ -151,7 +151,7 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
 
     x, baseline, given = varying((x, baseline, given), operands)
     x, baseline = jax.eval_shape(_fit, x, baseline)
-    traced = trace(model, x, given)
+    traced = trace(watched(caller, model), x, given)
     _checks.score(caller, traced.shapes, scalar=scalar)
     _checks.collectives(caller, rule, traced.collective)
     wide = jax.eval_shape(widen, (x, baseline))

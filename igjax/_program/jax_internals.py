@@ -67,24 +67,25 @@ def communicates(closed) -> bool:
     return any("NamedAxis" in type(effect).__name__ for effect in closed.effects)
 
 
-def evaluate(closed, args, rule):
+def evaluate(closed, args, rule, until=None):
     """Evaluates a closed jaxpr, with a rule in the place of `bind` for each equation.
 
     Args:
         closed: the jaxpr with its constants.
         args: its inputs, flat.
         rule: `rule(eqn, inputs) -> outputs`, both lists.
+        until: the number of equations after which nothing is wanted, not even outputs.
 
     Returns:
-        The list of outputs.
+        The list of outputs; an empty one if it stopped before.
     """
     values = dict(zip(closed.jaxpr.invars, args, strict=True))
     values.update(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     read = lambda atom: atom.val if is_literal(atom) else values[atom]
-    for eqn in closed.jaxpr.eqns:
+    for eqn in closed.jaxpr.eqns[:until]:
         outputs = rule(eqn, list(map(read, eqn.invars)))
         values.update(zip(eqn.outvars, outputs, strict=True))
-    return list(map(read, closed.jaxpr.outvars))
+    return [] if until is not None else list(map(read, closed.jaxpr.outvars))
 
 
 def bind(eqn, inputs, **changes):
@@ -212,20 +213,38 @@ def rebuilt(eqn, inputs, run):
     found = transparent(eqn)
     if is_jitted(eqn):
         return run(*found, inputs)
-    if (loop := scan(eqn)) is None:
+    if scan(eqn) is None:
         index, *given = inputs
         branches = [lambda *given, body=body: run(body, given) for body in found]
         return jax.lax.switch(index, branches, *given)
+    return stepped(eqn, inputs, lambda body, given, _: (run(body, given), ()), ())[0]
+
+
+def stepped(eqn, inputs, run, given):
+    """A loop of known length made anew, which takes and returns more at each step.
+
+    Args:
+        eqn: a loop that is a `scan`.
+        inputs: its inputs.
+        run: `run(body, inputs, given) -> outputs, more`, for one step.
+        given: pytree of arrays with an axis of steps in front.
+
+    Returns:
+        The outputs, and what was returned more, stacked by steps.
+    """
+    loop: Any = scan(eqn)
     constants, first = inputs[: loop.constants], loop.constants + loop.carries
 
     def step(carry, x):
-        made = run(loop.body, [*constants, *carry, *x])
-        return made[: loop.carries], made[loop.carries :]
+        x, given = x
+        made, more = run(loop.body, [*constants, *carry, *x], given)
+        return made[: loop.carries], (made[loop.carries :], more)
 
     reverse, unroll = _parameter(eqn, "reverse"), _parameter(eqn, "unroll")
-    carry, steps = inputs[loop.constants : first], inputs[first:]
-    carry, stacked = jax.lax.scan(step, carry, steps, loop.length, reverse, unroll)
-    return [*carry, *stacked]
+    carry, steps = inputs[loop.constants : first], (inputs[first:], given)
+    found = jax.lax.scan(step, carry, steps, loop.length, reverse, unroll)
+    carry, (stacked, more) = found
+    return [*carry, *stacked], more
 
 
 # Where equations come from, and when two are the same.
@@ -287,6 +306,42 @@ def terms(eqn) -> int:
     if eqn.primitive.name == "reduce_window_sum":
         return math.prod(_parameter(eqn, "window_dimensions"))
     return 0
+
+
+# What JAX keeps.
+
+
+# One for the process: JAX wants them to be made when modules are imported.
+_APART = jax.make_user_context() if hasattr(jax, "make_user_context") else None
+
+
+def traced_apart(key: str):
+    """A context in which jitted functions are traced anew, once for each key."""
+    if _APART is not None:
+        return _APART(key)
+    # JAX 0.7 has no context of users; metadata, which nothing reads, part traces as well.
+    from jax.experimental.xla_metadata import set_xla_metadata
+
+    return set_xla_metadata(igjax=key)
+
+
+# Where the elements of a result come from.
+
+
+def looked_up(eqn):
+    """The axes of a gather's result that its indices run over; None for all else."""
+    if eqn.primitive.name != "gather":
+        return None
+    numbers = _parameter(eqn, "dimension_numbers")
+    return [i for i in range(_ndim(eqn.outvars[0])) if i not in numbers.offset_dims]
+
+
+def contracted(eqn):
+    """The axes of the first factor that a product sums over; None where it has batches."""
+    if eqn.primitive.name != "dot_general":
+        return None
+    (axes, _), batches = _parameter(eqn, "dimension_numbers")
+    return None if any(batches) else tuple(axes)
 
 
 # Settings, and axes in scope.

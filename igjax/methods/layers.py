@@ -43,9 +43,9 @@ from igjax import _checks, paths, rules
 from igjax._program import compiled, tagged
 from igjax._program.compiled import Operands
 from igjax._program.jax_internals import varying
+from igjax._program.watched import tagging, watched
 from igjax._tree import cast_like, gap, norms, strong, widen
 from igjax.attribution import Attribution, Status
-from igjax.frameworks import linen
 from igjax.integration.recipes import fixed, integrate, integrate_straight
 
 __all__ = [
@@ -90,9 +90,10 @@ def cut(f, layer: str) -> Cut:
     """Cuts a function at a named value, for whatever is to be done with its parts.
 
     A value has a name if it is tagged, `jax.ad_checkpoint.checkpoint_name(value, "name")`,
-    in any framework, or if it is the output of a Flax linen module: the name is then the
-    path of the module, "encoder/Dense_0". The attributions of a neuron are those of
-    `lambda x: trunk(x)[i]`.
+    or if it is the output of a module of Flax linen or NNX, Equinox, Keras or Haiku: the
+    name is then the path of the module, "encoder/blocks/0/attention". What the module is
+    called with is "encoder/blocks/0/attention:input". The attributions of a neuron are
+    those of `lambda x: trunk(x)[i]`.
 
     Args:
         f: `f(x, *args) -> output`, traceable by JAX.
@@ -103,8 +104,8 @@ def cut(f, layer: str) -> Cut:
 
     Raises:
         TypeError: if f is no function, or layer no string.
-        ValueError: while tracing, if f has no value of that name outside loops, branches
-            and custom derivatives; the message lists the names there are.
+        ValueError: while tracing, if f has no value of that name outside branches, loops of
+            unknown length and custom derivatives; the message lists the names there are.
 
     Example:
         >>> import igjax, jax, jax.numpy as jnp
@@ -120,31 +121,31 @@ def cut(f, layer: str) -> Cut:
     _checks.layer("cut", layer)
 
     def trunk(x, *args):
-        with linen.tagging():
-            return tagged.values("cut", lambda x: f(x, *args), strong(x), [layer])[0]
+        return tagged.values("cut", *_named("cut", f, x, args), [layer])[0]
 
     def head(y, x, *args):
-        with linen.tagging():
-            x, at = strong(x), lambda x: f(x, *args)
-            want = jax.eval_shape(lambda x: tagged.values("cut", at, x, [layer])[0], x)
-            _check_like(want, y)
-            return tagged.changed("cut", at, x, [layer], _replace, [strong(y)])
+        at, point = _named("cut", f, x, args)
+        look = lambda point: tagged.values("cut", at, point, [layer])[0]
+        _check_like(jax.eval_shape(look, point), y)
+        return tagged.changed("cut", at, point, [layer], _replace, [strong(y)])
 
     return Cut(trunk, head)
 
 
-def layer_names(f) -> Callable:
+def layer_names(f, *args) -> Callable:
     """The names of the values at which a function can be cut.
 
     Args:
         f: `f(x, *args) -> output`, traceable by JAX.
+        *args: none; what f is called with goes to the function that is returned.
 
     Returns:
         `look(x, *args) -> tuple of names`, in the order in which they are computed.
-        Names inside loops, branches and custom derivatives are left out.
+        Names inside loops of unknown length, branches and custom derivatives are left
+        out, and so are the inputs of modules, "name:input".
 
     Raises:
-        TypeError: if f is no function.
+        TypeError: if f is no function, or more is given.
 
     Example:
         >>> import flax.linen as nn, igjax, jax, jax.numpy as jnp
@@ -155,12 +156,33 @@ def layer_names(f) -> Callable:
         ('layers_0', 'layers_2')
     """
     _checks.function("layer_names", "f", f)
+    if args:
+        raise TypeError(
+            f"layer_names: it takes f alone, got {len(args)} arguments more. It returns a "
+            "function of them: igjax.layer_names(f)(x, *args)."
+        )
 
     def look(x, *args):
-        with linen.tagging():
-            return tagged.names(lambda x: f(x, *args), strong(x))
+        return tagged.names(*_named("layer_names", f, x, args))
 
     return look
+
+
+def _named(caller: str, f, x, args):
+    """A function of all arrays, watched, whose modules have names; and the arrays."""
+    given, static = compiled.split(caller, args)
+
+    def at(point):
+        x, given = point
+        return f(x, *compiled.join(given, static))
+
+    watching = watched(caller, at)
+
+    def named(point):
+        with tagging():
+            return watching(point)
+
+    return named, (strong(x), given)
 
 
 def layer_integrated_gradients(f, layer, *, rule=None, chunk_size=None) -> Callable:
@@ -458,7 +480,7 @@ def _method(
     inner = compiled.attribution(caller, recipe, f, path, rule, chunk_size, scalar=scalar)
 
     def attribute(x, baseline, /, *args):
-        with linen.tagging():
+        with tagging():
             return inner(x, baseline, *args)
 
     return attribute
@@ -583,12 +605,13 @@ def _conductance(model, path, operands, rule, chunk_size):
 def _groups(model, operands) -> list:
     """The layers, in groups of which one gradient serves all.
 
-    Layers do not stand in each other's way, but arrays of one name do: what the first of
-    them hands to the second is the second's, and so they are looked at by themselves.
+    Layers do not stand in each other's way, but arrays and steps of one name do: what the
+    first of them hands to the second is the second's, and so they are looked at by
+    themselves.
     """
     if len(model.layers) > 1:
-        layers = model.values(operands, operands.x)
-        if any(isinstance(y, tuple) for y in layers):
+        f = partial(model.f, operands)
+        if tagged.chained(model.caller, f, operands.x, model.layers):
             return model.apart()
     return [model]
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from igjax import _checks, paths, rules as quadrature
 from igjax._program import compiled, tagged
+from igjax._program.watched import tagging
 from igjax._tree import gap, strong
-from igjax.frameworks import linen
 from igjax.propagation import composites
 from igjax.propagation._deeplift import certified_change
 from igjax.propagation._multipliers import multipliers, of_no_tolerance, products
@@ -66,7 +66,7 @@ def layer_deeplift(f, layer: str, rules: composites.Composite = ()):
     )
 
     def attribute(x, baseline, /, *args):
-        with linen.tagging():
+        with tagging():
             return inner(x, baseline, *args)
 
     return attribute
@@ -112,7 +112,7 @@ def layer_relevance(f, layer: str, rules: composites.Composite = composites.EPSI
     inner = at_x("layer_relevance", recipe, f)
 
     def attribute(x, baseline=None, /, *args):
-        with linen.tagging():
+        with tagging():
             return inner(x, baseline, *args)
 
     return attribute

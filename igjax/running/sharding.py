@@ -87,7 +87,7 @@ def sharded(attribute, mesh, in_axes: Any = 0, *, axis_name=None):
             result = run(placed)
             if not observed.unknown:
                 # Observed again: tracing may have moved a counter that is named.
-                programs[key] = look()._replace(models=[]), run
+                programs[key] = look(), run
         if not fill:
             return result
         gathered = jax.device_put(result, NamedSharding(here, PartitionSpec()))

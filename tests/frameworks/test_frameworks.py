@@ -112,7 +112,13 @@ def test_linen_with_dropout_and_a_key():
     def f(x, variables, key):
         return model.apply(variables, x, train=True, rngs={"dropout": key})[LABEL]
 
-    attribute = igjax.integrated_gradients(f, rule=RULE)
+    with pytest.raises(
+        ValueError, match=r"got Dropout\(deterministic=False\) at Dropout_0"
+    ):
+        igjax.integrated_gradients(f, rule=RULE)(
+            X, 0.0, linen_variables(), jax.random.key(1)
+        )
+    attribute = igjax.integrated_gradients(igjax.in_training_mode(f), rule=RULE)
     results = [attribute(X, 0.0, linen_variables(), jax.random.key(k)) for k in (1, 1, 2)]
     # One key draws one mask for the whole path, so that the sum is complete.
     np.testing.assert_allclose([r.delta for r in results], 0, atol=1e-6)
@@ -209,7 +215,8 @@ def test_nnx_dropout_must_be_in_evaluation_mode(call, expected):
     model.train()
     message = (
         r"^integrated_gradients: the model must be in evaluation mode, got "
-        r"Dropout\(deterministic=False\) at dropout\. Call model\.eval\(\) first\."
+        r"Dropout\(deterministic=False\) at dropout\. Call model\.eval\(\) first, "
+        r"before nnx\.split\."
     )
     with pytest.raises(ValueError, match=message):
         CALLS[call](model, X)

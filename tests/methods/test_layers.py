@@ -281,9 +281,77 @@ def test_jitted_and_rematerialized_calls_are_opened():
         np.testing.assert_allclose(part.values, 2 * (X**2 - B**2), rtol=1e-10)
 
 
+def recurrent(x):
+    """A state that is decayed and pushed at each step; what is asked for is all of it."""
+
+    def step(state, push):
+        state = checkpoint_name(0.5 * state + push, "state")
+        return state, state**2
+
+    state, squares = jax.lax.scan(step, jnp.zeros(()), x)
+    return state + squares.sum()
+
+
+def states(x):
+    return np.array([sum(0.5 ** (t - s) * x[s] for s in range(t + 1)) for t in range(3)])
+
+
+def test_the_steps_of_a_loop_are_a_stack():
+    assert igjax.layer_names(recurrent)(X) == ("state",)
+    np.testing.assert_allclose(igjax.layer_activation(recurrent, "state")(X), states(X))
+    # Each state counts for itself: what it hands on is counted with the next.
+    straight = igjax.layer_integrated_gradients(recurrent, "state", rule=RULE)(X, B)
+    expected = states(X) ** 2 - states(B) ** 2 + [0, 0, states(X)[2] - states(B)[2]]
+    np.testing.assert_allclose(straight.values, expected, rtol=1e-12)
+    np.testing.assert_allclose(straight.delta, 0, atol=1e-12)
+    flow = igjax.layer_conductance(recurrent, ["state", "state"], rule=RULE)(X, B)
+    np.testing.assert_allclose(flow[0].values, expected, rtol=1e-12)
+    adaptive = igjax.layer_conductance(recurrent, "state")(X, B)
+    np.testing.assert_allclose(adaptive.values, expected, rtol=1e-9)
+
+
+def test_a_function_is_cut_at_the_steps_of_a_loop():
+    trunk, head = igjax.cut(recurrent, "state")
+    given = jnp.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(head(given, X), 3.0 + 14.0)
+    np.testing.assert_allclose(trunk(X), states(X))
+
+
+def test_loops_in_loops_and_backward_ones_are_stacked_by_position():
+    def inner(c, a):
+        return c, checkpoint_name(a * c, "cell")
+
+    def outer(c, row):
+        return c + 1, jax.lax.scan(inner, c, row)[1]
+
+    def f(x):
+        table = jnp.outer(x, x)
+        return jax.jit(lambda t: jax.lax.scan(outer, 1.0, t, reverse=True)[1])(table).sum()
+
+    got = igjax.layer_activation(f, "cell")(X)
+    np.testing.assert_allclose(got, np.outer(X, X) * np.array([[3.0], [2.0], [1.0]]))
+    flow = igjax.layer_conductance(f, "cell", rule=RULE)(X, B)
+    np.testing.assert_allclose(flow.delta, 0, atol=1e-12)
+    change = np.outer(X, X) - np.outer(B, B)
+    np.testing.assert_allclose(flow.values, change * np.array([[3.0], [2.0], [1.0]]))
+
+
+def test_a_cell_of_a_recurrent_network_is_a_stack():
+    model: Any = nn.RNN(nn.SimpleCell(2, name="cell"))
+    x = np.stack([X, 2 * X, -X, B]).astype("float32")
+    params = model.init(jax.random.key(0), x)
+    f = lambda x: model.apply(params, x)[-1, 0]
+    names = igjax.layer_names(f)(x)
+    assert "cell" in names
+    carry, output = igjax.layer_activation(f, "cell")(x)
+    np.testing.assert_allclose(output, model.apply(params, x), rtol=1e-6)
+    np.testing.assert_allclose(carry, output, rtol=1e-6)
+
+
 def looping(x):
-    step = lambda c, _: (checkpoint_name(c * x, "step"), None)
-    return checkpoint_name(jax.lax.scan(step, x, length=2)[0], "after").sum()
+    more = lambda c: (c[0] < 2, c[1])[0]
+    step = lambda c: (c[0] + 1, checkpoint_name(c[1] * x, "step"))
+    return checkpoint_name(jax.lax.while_loop(more, step, (0, x))[1], "after").sum()
 
 
 def branching(x):
@@ -302,7 +370,7 @@ def _own_jvp(primals, tangents):
 
 @pytest.mark.parametrize(
     ("f", "where"),
-    [(looping, "scan"), (branching, "cond"), (_own, "custom_jvp_call")],
+    [(looping, "while"), (branching, "cond"), (_own, "custom_jvp_call")],
     ids=["loop", "branch", "derivative"],
 )
 def test_names_inside_loops_and_their_like_are_refused(f, where):
@@ -310,6 +378,11 @@ def test_names_inside_loops_and_their_like_are_refused(f, where):
     with pytest.raises(ValueError, match=rf"'step' must not stand inside .*'{where}'"):
         attribute(X, B)
     assert "step" not in igjax.layer_names(f)(X)
+
+
+def test_names_are_asked_of_a_function_and_then_at_a_point():
+    with pytest.raises(TypeError, match=r"takes f alone, .* igjax\.layer_names\(f\)\(x"):
+        igjax.layer_names(deep, X)
 
 
 def test_unknown_names_are_refused_with_a_list_of_the_names_there_are():
