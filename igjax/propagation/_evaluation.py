@@ -16,7 +16,7 @@ from igjax._program import jax_internals as internals
 from igjax._program.jax_internals import varying
 from igjax.propagation._local import Local
 from igjax.propagation._primitives import VIEWS
-from igjax.propagation._reading import CONSTANT, LIVE, Reading, Unit
+from igjax.propagation._units import CONSTANT, LIVE, Reading, Unit
 
 _REFUSED = ("unknown", "choice")
 

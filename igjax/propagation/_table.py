@@ -6,7 +6,7 @@ from igjax import _checks
 from igjax._tree import strong
 from igjax.propagation import composites
 from igjax.propagation._multipliers import reading_of
-from igjax.propagation._reading import Reading
+from igjax.propagation._units import Reading
 
 
 class Entry(NamedTuple):
