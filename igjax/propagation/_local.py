@@ -65,13 +65,13 @@ def narrowed(ct, shape):
 # -- layers: functions of one value, affine in it
 
 
-def interval(layer: Local, high, low):
+def interval(layer: Local, high, low) -> tuple[Any, Any]:
     """The bounds of the linear part of a layer over the box low <= x <= high.
 
     Args:
         layer: a `Local` of a layer.
         high: the upper bound of its input.
-        low: the lower bound.
+        low: the lower bound; None for 0, where x is known not to be negative.
 
     Returns:
         The upper and the lower bound of its output, without its bias.
@@ -84,7 +84,7 @@ def interval(layer: Local, high, low):
     return high, low
 
 
-def bounds(step, moving: int, known, high, low):
+def bounds(step, moving: int, known, high, low) -> tuple[Any, Any]:
     """The bounds after one step; where they meet factors below zero they change places."""
     name = step.name
     other: Any = next((known[i] for i in step.inputs if i != moving), None)
@@ -95,6 +95,8 @@ def bounds(step, moving: int, known, high, low):
 
     if name in LAYERS:
         up, down = jnp.maximum(other, 0), jnp.minimum(other, 0)
+        if low is None:
+            return on(high, up), on(high, down)
         return on(high, up) + on(low, down), on(high, down) + on(low, up)
     if name in ("mul", "div"):
         kept = other > 0
@@ -109,7 +111,8 @@ def bounds(step, moving: int, known, high, low):
 def signed(layer: Local, x):
     """The positive and the negative contributions to a layer, its bias among them."""
     bias = layer(jnp.zeros_like(x))
-    up, down = interval(layer, jnp.maximum(x, 0), jnp.minimum(x, 0))
+    low: Any = None if layer.unit.positive else jnp.minimum(x, 0)
+    up, down = interval(layer, jnp.maximum(x, 0), low)
     return up + jnp.maximum(bias, 0), down + jnp.minimum(bias, 0)
 
 

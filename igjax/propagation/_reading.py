@@ -25,6 +25,11 @@ from igjax.propagation._units import CONSTANT, LIVE, STILL, Reading, Unit
 
 _AFTER = primitives.VIEWS | set(SHIFTS)  # what may stand in a layer, after its product
 
+# What keeps numbers from being negative, if all that it is made of are not.
+_POSITIVE_KEPT = primitives.VIEWS | {
+    *("add", "concatenate", "reduce_sum", "reduce_max", "reduce_window_max", "slice")
+}
+
 
 def read(program: Program, levels, choose: Callable, paired: bool) -> Reading:
     """Reads a program.
@@ -53,6 +58,7 @@ class _Reader:
         self.curves = Curves(program, self.level, paired)
         self.origin, self.units = self.curves.origin, self.curves.units
         self.input_views: set[int] = set()  # x itself, reshaped
+        self.positive: set[int] = set()  # not negative, whatever x is
         self.made_of: dict[int, str] = {}  # the curve whose scaled result a value is
         self.softmax = _softmax.find(program, self._dependent())
 
@@ -61,6 +67,8 @@ class _Reader:
             unit = self._unit(step)
             for number in step.outputs:
                 self.origin[number], self.units[number] = step, unit
+            if self._is_positive(step, unit):
+                self.positive.update(step.outputs)
         return Reading(self.program, self._needed(), dict(self.level), self.softmax.shifts)
 
     def _dependent(self) -> set[int]:
@@ -69,6 +77,10 @@ class _Reader:
             if not found.isdisjoint(step.inputs):
                 found.update(step.outputs)
         return found
+
+    def _is_positive(self, step: Step, unit: Unit) -> bool:
+        kept = step.name in _POSITIVE_KEPT and self.positive.issuperset(step.inputs)
+        return unit.kind == "relu" or kept
 
     # -- what a step is
 
@@ -276,9 +288,9 @@ class _Reader:
         operands = tuple(dict.fromkeys(operands))
         held = tuple(i for i in dict.fromkeys(step.inputs) if i not in operands)
         first = kind == "layer" and operands[0] in self.input_views
-        return self._ruled(
-            Unit(kind, (step,), operands, held, step.outputs, None, signal, first)
-        )
+        positive = kind == "layer" and operands[0] in self.positive
+        unit = Unit(kind, (step,), operands, held, step.outputs, None, signal, first)
+        return self._ruled(unit._replace(positive=positive))
 
     def _ruled(self, unit: Unit) -> Unit:
         """The unit with its rule; what is stopped is still."""

@@ -23,6 +23,7 @@ class Unit(NamedTuple):
         signal: which factor carries the signal, of a gate or a normalization.
         first: whether a layer sees x itself, through views alone.
         bodies: the readings of a loop's body, or of branches.
+        positive: whether what a layer sees is known not to be negative, as after a ReLU.
         root: the value that a curve is a function of, where the sums before it belong to
             the unit; None where that is its operand.
     """
@@ -36,6 +37,7 @@ class Unit(NamedTuple):
     signal: int | None = None
     first: bool = False
     bodies: tuple["Reading", ...] = ()
+    positive: bool = False
     root: int | None = None
 
     @property

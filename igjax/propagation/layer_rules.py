@@ -103,7 +103,7 @@ def zplus(eps: float = 1e-6) -> Rule:
         A `Rule` for layers.
 
     Raises:
-        ValueError: as `alpha_beta`.
+        ValueError: if eps is negative.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -116,7 +116,13 @@ def zplus(eps: float = 1e-6) -> Rule:
         Montavon et al., "Explaining Nonlinear Classification Decisions with Deep Taylor
         Decomposition", Pattern Recognition 2017.
     """
-    return alpha_beta(1.0, 0.0, eps)._replace(name="zplus")
+    return Rule("zplus", ("layer",), _zplus, (_positive("zplus", "eps", eps),))
+
+
+def _zplus(unit, values, references, ct, eps):
+    del references
+    p, pull = jax.vjp(lambda x: _local.signed(unit, x)[0], *values)
+    return pull(_over(ct * unit(*values), p, eps))
 
 
 def gamma(g: float = 0.25, eps: float = 1e-6) -> Rule:
