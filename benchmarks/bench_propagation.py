@@ -343,26 +343,35 @@ def table():
             print(head, f"{d:.1f} | {gaps} | {s:.2f} | {t:.1f} |", flush=True)
 
 
+def wide(activation, x, weights):
+    """Six layers of 256."""
+    for w in weights:
+        x = activation(x @ w + 0.1)
+    return x.sum()
+
+
 def costs():
-    """Against the bare gradient: six layers of 256, GELU, a batch of 32, float32."""
+    """Against the bare gradient: six layers of 256, a batch of 32, float32."""
     keys = jax.random.split(jax.random.key(0), 6)
     weights = [jax.random.normal(k, (256, 256), "float32") / 16 for k in keys]
-
-    def f(x, weights):
-        for w in weights:
-            x = jax.nn.gelu(x @ w + 0.1)
-        return x.sum()
-
+    f, g = functools.partial(wide, jax.nn.gelu), functools.partial(wide, relu)
     x = jax.random.normal(jax.random.key(1), (BATCH, 256), "float32")
+    rows = jax.random.normal(jax.random.key(2), (16, 256), "float32")
+    nodes = igjax.rules.midpoint(50)
+    deepshap = igjax.expected(P.deeplift(f))
     methods = {
         "gradient": lambda x, b, w: jax.grad(f)(x, w),
         "gradient, both scores": lambda x, b, w: (jax.value_and_grad(f)(x, w), f(b, w)),
         "deeplift": P.deeplift(f),
+        "deeplift, RevealCancel": P.deeplift(f, (("activation", P.reveal_cancel()),)),
+        "expected(deeplift), 16 rows": lambda x, b, w: deepshap(keys[0], x, rows, w),
         "relevance, epsilon": P.relevance(f),
+        "relevance, z+": P.relevance(f, (("layer", P.zplus()),)),
         "relevance, gamma": P.relevance(f, (("layer", P.gamma()),)),
-        "integrated_gradients, 50 nodes": igjax.integrated_gradients(
-            f, rule=igjax.rules.midpoint(50)
-        ),
+        "relevance, gamma, of ReLUs": P.relevance(g, (("layer", P.gamma()),)),
+        "guided_gradient, of ReLUs": P.guided_gradient(g),
+        "integrated_gradients, 50 nodes": igjax.integrated_gradients(f, rule=nodes),
+        "integrated_gradients, adaptive": igjax.integrated_gradients(f),
     }
     print("\n| method | ms | times the gradient | s to compile | times the gradient |")
     print("|---|---|---|---|---|")

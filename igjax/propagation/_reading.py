@@ -246,16 +246,21 @@ class _Reader:
         loop = cast(internals.Scan, internals.scan(step.eqn))
         body = Program(loop.body, step.place)
         first, last = loop.constants, loop.constants + loop.carries
+        rounds = []  # the first ones, before carries that start as constants depend on x
         while True:
             reading = _Reader(body, levels, self.choose, self.paired).reading()
             made = [reading.levels[o] for o in body.outputs]
             carried = [max(a, b) for a, b in zip(levels[first:last], made, strict=False)]
             grown = [*levels[:first], *carried, *levels[last:]]
-            if grown == levels:
+            is_last = not self.paired and len(rounds) == loop.length - 1
+            if grown == levels or is_last:
                 break
             levels = grown
+            rounds.append(reading)
         results = [*carried, *made[loop.carries :]]
-        return self._opened("loop", step, results, (reading,))
+        # A change of nothing has no share in DeepLIFT: there all rounds are read as one.
+        own = () if self.paired else rounds[: loop.length]
+        return self._opened("loop", step, results, (*own, reading))
 
     def _branch(self, step: Step, levels) -> Unit:
         bodies = [Program(b, step.place) for b in internals.bodies(step.eqn)]

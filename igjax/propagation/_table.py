@@ -99,5 +99,5 @@ def _entries(reading: Reading):
                 tuple(shapes[unit.outputs[0]].shape),
                 missing if rule is None else rule.name,
             )
-        for body in unit.bodies:
+        for body in unit.bodies[-1:] if unit.kind == "loop" else unit.bodies:
             yield from _entries(body)

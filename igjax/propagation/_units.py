@@ -22,7 +22,8 @@ class Unit(NamedTuple):
         rule: a `Rule`, or None for the derivative as it is.
         signal: which factor carries the signal, of a gate or a normalization.
         first: whether a layer sees x itself, through views alone.
-        bodies: the readings of a loop's body, or of branches.
+        bodies: the readings of a loop's body, of first rounds before that of all others,
+            or the readings of branches.
         positive: whether what a layer sees is known not to be negative, as after a ReLU.
         root: the value that a curve is a function of, where the sums before it belong to
             the unit; None where that is its operand.

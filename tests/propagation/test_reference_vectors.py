@@ -190,6 +190,21 @@ def test_a_softmax_does_not_explode_where_all_logits_move_alike():
         assert abs(result.delta) < 1e-13
 
 
+def test_a_softmax_whose_logits_all_move_far():
+    # Each exponential of one end vanishes, in units of the other's.
+    f = lambda x: jax.nn.softmax(x)[0]
+    for dtype, move in (("float32", 90.0), ("float64", 900.0), ("float32", 5e3)):
+        start = jnp.array([0.0, 0.1, -0.2], dtype)
+        x = start + jnp.asarray(move, dtype) + jnp.array([0.5, 0.0, 0.1], dtype)
+        result = deeplift(f)(x, start)
+        assert np.isfinite(result.values).all()
+        near = move < 1000
+        assert (abs(result.delta) < 64 * jnp.finfo(dtype).eps) or not near
+        assert (result.status == igjax.Status.NO_TOLERANCE) == near
+    alike = deeplift(f)(jnp.full(4, 1900.0), jnp.zeros(4))
+    np.testing.assert_allclose(alike.values.sum(), 0, atol=1e-12)
+
+
 def test_masked_and_vanishing_weights():
     mask = jnp.array([True, False, True])
     f = lambda x: jax.nn.softmax(x, where=mask)[0]
