@@ -243,6 +243,9 @@ for name, build in {
     "shapley_values, least squares": lambda: perturbation.shapley_values(many, budget=2100),
     "banzhaf_values, process": lambda: perturbation.banzhaf_values(many, budget=64),
     "lime of some masks": lambda: perturbation.lime(many, budget=64),
+    "lime, looks": lambda: perturbation.lime(many, budget=200, tolerance=0.5),
+    "rise, looks": lambda: perturbation.rise(many, budget=200, tolerance=0.5),
+    "sampled_interactions": lambda: perturbation.sampled_interactions(many, budget=1200),
     "black_box": lambda: perturbation.rise(
         perturbation.black_box(lambda xs: xs.sum((1, 2))), budget=8
     ),
