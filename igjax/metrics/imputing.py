@@ -157,12 +157,7 @@ def road(
 
     def measure(key, values, x, /, *args):
         _checks.key(caller, key)
-        flat, x = fitted(caller, values, x), strong(x)
-        if np.ndim(x) != 3:
-            raise ValueError(
-                f"{caller}: x must be (height, width, channels), got {np.shape(x)}."
-            )
-        pixels: Any = flat.reshape(x.shape).sum(-1).ravel()
+        pixels, x = _pixels(caller, values, x), strong(x)
         cuts = np.ceil(np.asarray(shares) * len(pixels)).astype(int)
         of_order, of_noise = jax.random.split(key)
         orders_of = ranks(of_order, pixels, ties, orders)
@@ -179,3 +174,13 @@ def road(
         return compared(scores.mean(1), scores, ties, cuts / len(pixels))
 
     return compiled.function(caller, measure)
+
+
+def _pixels(caller: str, values, x):
+    """The values of an image, added up over its channels, as a vector."""
+    flat: Any = fitted(caller, values, x)
+    if np.ndim(x) != 3:
+        raise ValueError(
+            f"{caller}: x must be (height, width, channels), got {np.shape(x)}."
+        )
+    return flat.reshape(np.shape(x)).sum(-1).ravel()
