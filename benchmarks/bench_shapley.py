@@ -156,18 +156,19 @@ def main():
     options = parser.parse_args()
     print(jax.devices()[0].device_kind, "jax", jax.__version__)
     for game in games(options.games):
+        budgets = [b for b in options.budgets if b >= 4 * game.players]
         print(f"\n{game.name}, {game.players} players: error / seconds (covered)")
-        print("| estimator |" + "".join(f" {b} |" for b in options.budgets))
-        print("|---|" + "---|" * len(options.budgets))
+        print("| estimator |" + "".join(f" {b} |" for b in budgets))
+        print("|---|" + "---|" * len(budgets))
         cells = []
-        for budget in options.budgets:
+        for budget in budgets:
             keys = options.keys if budget <= 512 else max(1, options.keys // 5)
             error, seconds, covered = ours(game, budget, keys)
             cells.append(f"{error:.4f} / {seconds:.3f} ({covered:.3f})")
         print("| igjax |", " | ".join(cells), "|", flush=True)
         for name in options.peers:
             cells = []
-            for budget in options.budgets:
+            for budget in budgets:
                 try:
                     error, seconds = theirs(PEERS[name], game, budget)
                     cells.append(f"{error:.4f} / {seconds:.3f}")

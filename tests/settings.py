@@ -165,6 +165,9 @@ for name, build in {
     "guided_gradient": lambda: propagation.guided_gradient(kinked),
     "deconvnet_gradient": lambda: propagation.deconvnet_gradient(kinked),
     "layer_deeplift": lambda: propagation.layer_deeplift(score, "z"),
+    "deeplift by RevealCancel": lambda: propagation.deeplift(
+        score, (("activation", propagation.reveal_cancel()),)
+    ),
     "layer_relevance": lambda: propagation.layer_relevance(score, "z"),
     "guided": lambda: igjax.guided_integrated_gradients(score, steps=5),
     "hessians": lambda: igjax.integrated_hessians(score, nodes=3),
@@ -240,6 +243,9 @@ for name, build in {
     "shapley_values, least squares": lambda: perturbation.shapley_values(many, budget=2100),
     "banzhaf_values, process": lambda: perturbation.banzhaf_values(many, budget=64),
     "lime of some masks": lambda: perturbation.lime(many, budget=64),
+    "lime, looks": lambda: perturbation.lime(many, budget=200, tolerance=0.5),
+    "rise, looks": lambda: perturbation.rise(many, budget=200, tolerance=0.5),
+    "sampled_interactions": lambda: perturbation.sampled_interactions(many, budget=1200),
     "black_box": lambda: perturbation.rise(
         perturbation.black_box(lambda xs: xs.sum((1, 2))), budget=8
     ),
@@ -291,6 +297,20 @@ def _randomization():
 
 
 _add("randomization", _randomization, "key", *ENDS, "rows")
+
+
+def _road():
+    measure = metrics.road(lambda x: (x**2).sum(), shares=(0.3, 0.6), orders=4, ties=2)
+    return jax.jit(lambda key, values: measure(key, values[..., None], values[..., None]))
+
+
+def _imputed():
+    fill = lambda key, x: metrics.imputed(key, x[..., None], x > 0)
+    return jax.jit(fill)
+
+
+_add("road", _road, "key", "rows")
+_add("imputed", _imputed, "key", "rows")
 _add("expected of some rows", lambda: igjax.expected_gradients(score), "key", "x", "rows")
 hessian = partial(igjax.integrated_hessian_product, score, nodes=3)
 _add("hessian_product", hessian, *ENDS, "weights")

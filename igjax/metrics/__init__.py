@@ -26,6 +26,7 @@ from igjax.metrics.faithfulness import (
     infidelity as infidelity,
     sensitivity_n as sensitivity_n,
 )
+from igjax.metrics.imputing import imputed as imputed, road as road
 from igjax.metrics.localization import (
     mass_inside as mass_inside,
     pointing_game as pointing_game,
@@ -50,6 +51,7 @@ from igjax.metrics.sanity import (
     randomized as randomized,
 )
 from igjax.metrics.shape import complexity as complexity, sparseness as sparseness
+from igjax.metrics.tables import Table as Table, table as table
 
 __all__ = [
     "AgainstShuffles",
@@ -61,12 +63,14 @@ __all__ = [
     "LowerBound",
     "Paired",
     "Randomization",
+    "Table",
     "against_shuffles",
     "agreement",
     "completeness",
     "complexity",
     "comprehensiveness",
     "deletion",
+    "imputed",
     "infidelity",
     "insertion",
     "kendall",
@@ -79,9 +83,11 @@ __all__ = [
     "randomized",
     "rank_biased_overlap",
     "rank_inside",
+    "road",
     "sensitivity_n",
     "sparseness",
     "spearman",
     "sufficiency",
+    "table",
     "top_overlap",
 ]

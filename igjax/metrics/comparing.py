@@ -81,11 +81,11 @@ def against_shuffles(measure, *, shuffles: int = 32, low_is_good: bool = False):
 
         def shuffled(k):
             places = jax.random.permutation(jax.random.fold_in(key, k), flat)
-            return _number(measure(key, unravel(places), *args))
+            return number(measure(key, unravel(places), *args))
 
         measured = measure(key, values, *args)
         found = jax.lax.map(shuffled, jnp.arange(shuffles, dtype=jnp.int32))
-        mine = _number(measured)
+        mine = number(measured)
         good = found <= mine if low_is_good else found >= mine
         chance = (1 + good.astype(found.dtype).sum()) / (1 + shuffles)
         return AgainstShuffles(measured, found.mean(), found.std(ddof=1), chance)
@@ -93,7 +93,8 @@ def against_shuffles(measure, *, shuffles: int = 32, low_is_good: bool = False):
     return compiled.function(caller, compare)
 
 
-def _number(measured):
+def number(measured):
+    """The number of a measure: a share where there is one, else a value, or itself."""
     return getattr(measured, "share", getattr(measured, "value", measured))
 
 

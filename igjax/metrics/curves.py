@@ -242,30 +242,31 @@ def _measure(caller, f, recipe, *, back: bool):
         _checks.inputs(caller, x, baseline)
         n, mixed = len(values), mixer(strong(x), baseline)
         cuts = cuts_of(n)
-        ranks = _ranks(key, values, ties, orders)
+        found_ranks = ranks(key, values, ties, orders)
         steps = jnp.asarray(cuts, jnp.int32)
 
         def one(k):
-            moved = ranks[k // len(cuts)] < steps[k % len(cuts)]
+            moved = found_ranks[k // len(cuts)] < steps[k % len(cuts)]
             return score(f, mixed(moved == back), args)
 
-        scores = mapped(one, len(ranks) * len(cuts), chunk_size)
-        scores = scores.reshape(len(ranks), len(cuts))
-        found = number(scores, cuts / n)
-        mine, random = found[:ties], found[ties:]
-        halves = random.reshape(2, -1).mean(0)  # an order and its reverse
-        widths = [half_width(a.std(ddof=1), len(a)) for a in (mine, halves)]
-        error = jnp.hypot(*widths)
-        spread = random.std(ddof=1)
-        curve = scores[:ties].mean(0)
-        return Curve(
-            mine.mean(), error, random.mean(), spread, curve, jnp.asarray(cuts / n)
-        )
+        scores = mapped(one, len(found_ranks) * len(cuts), chunk_size)
+        scores = scores.reshape(len(found_ranks), len(cuts))
+        return compared(number(scores, cuts / n), scores, ties, cuts / n)
 
     return compiled.function(caller, measure)
 
 
-def _ranks(key, values, ties: int, orders: int):
+def compared(found, scores, ties: int, fractions) -> Curve:
+    """The numbers of orders by the values, beside those of the random ones after them."""
+    mine, random = found[:ties], found[ties:]
+    halves = random.reshape(2, -1).mean(0)  # an order and its reverse
+    widths = [half_width(a.std(ddof=1), len(a)) for a in (mine, halves)]
+    curve, spread = scores[:ties].mean(0), random.std(ddof=1)
+    error = jnp.hypot(*widths)
+    return Curve(mine.mean(), error, random.mean(), spread, curve, jnp.asarray(fractions))
+
+
+def ranks(key, values, ties: int, orders: int):
     """Places of the features: by their values, and at random, forwards and backwards."""
     of_ties, of_random = jax.random.split(key)
     mine = jax.vmap(lambda key: places(key, values))(jax.random.split(of_ties, ties))

@@ -7,7 +7,10 @@ import `methods` and what it may.
 
 from igjax.perturbation.boxes import black_box as black_box
 from igjax.perturbation.importance import permutation_importance as permutation_importance
-from igjax.perturbation.interactions import shapley_interactions as shapley_interactions
+from igjax.perturbation.interactions import (
+    sampled_interactions as sampled_interactions,
+    shapley_interactions as shapley_interactions,
+)
 from igjax.perturbation.removal import ablation as ablation, occlusion as occlusion
 from igjax.perturbation.shapley import (
     banzhaf_values as banzhaf_values,
@@ -25,6 +28,7 @@ __all__ = [
     "owen_values",
     "permutation_importance",
     "rise",
+    "sampled_interactions",
     "shapley_interactions",
     "shapley_values",
 ]

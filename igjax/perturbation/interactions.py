@@ -15,10 +15,15 @@ from igjax import _checks
 from igjax._tree import gap
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
-from igjax.perturbation import _subsets
-from igjax.perturbation._games import attribution, check_budget, played
+from igjax.perturbation import _quadratic, _subsets
+from igjax.perturbation._games import (
+    attribution,
+    check_budget,
+    played,
+    random_attribution,
+)
 
-__all__ = ["shapley_interactions"]
+__all__ = ["sampled_interactions", "shapley_interactions"]
 
 
 def shapley_interactions(f, *, budget: int = 4096, chunk_size=None):
@@ -31,7 +36,8 @@ def shapley_interactions(f, *, budget: int = 4096, chunk_size=None):
     Half of the Shapley interaction index (k-SII of order two) off the diagonal. Use it for
     functions without second derivatives, where `igjax.integrated_hessians` sees nothing,
     on up to 16 features or groups: `igjax.grouped(f, count, method=shapley_interactions)`.
-    All 2^n coalitions are scored, and nothing is random.
+    All 2^n coalitions are scored, and nothing is random; of more features:
+    `sampled_interactions`.
 
     Args:
         f: `f(x, *args) -> scalar`, as in `shapley_values`.
@@ -82,6 +88,75 @@ def _recipe(budget: int):
         zeros = jax.tree.map(jnp.zeros_like, values)
         delta = gap(matrix, start, end)
         return without_tolerance(values, zeros, delta, start, end, 0, 2**n)
+
+    return recipe
+
+
+def sampled_interactions(f, *, budget: int = 4096, chunk_size=None):
+    r"""The matrix of `shapley_interactions`, of more features than all coalitions allow.
+
+    A function of second order is fitted to the scores, and what it misses is estimated
+    without bias, on scores that it was not fitted to. So functions in which features act
+    in pairs are exact, and others have an error that tells how far they are from that. Use
+    it from 17 features on.
+
+    Args:
+        f: `f(x, *args) -> scalar`, as in `shapley_values`, of at least 6 features.
+        budget: how many scores of f there may be, at least four for each of the
+            1 + n + n (n - 1) / 2 numbers of the fit.
+        chunk_size: how many scores are computed side by side; None chooses.
+
+    Returns:
+        `attribute(key, x, baseline, *args) -> Attribution`, whose values are a pytree like
+        x of pytrees like x; rows add up to Shapley values. `error` is the half-width of a
+        95% interval. The values add up by construction, so that a small `delta` proves
+        nothing. Status is NO_TOLERANCE.
+
+    Raises:
+        TypeError: as `shapley_values`.
+        ValueError: as `shapley_values`, and if the budget is too small or the features
+            are too few.
+
+    Example:
+        >>> import igjax, jax, jax.numpy as jnp
+        >>> f = lambda x: x[0] * x[1] + x[2:].sum()
+        >>> attribute = igjax.perturbation.sampled_interactions(f, budget=512)
+        >>> result = attribute(jax.random.key(0), jnp.ones(8), 0.0)
+        >>> bool(abs(result.values[0, 1] - 0.5) < 1e-2), bool(result.error.max() < 1e-2)
+        (True, True)
+
+    References:
+        Fumagalli, Muschalik, Kolpaczki, Hüllermeier, Hammer, "SHAP-IQ: Unified
+        Approximation of Any-Order Shapley Interactions", NeurIPS 2023: the sums.
+        Witter, Liu, Musco, "Regression-Adjusted Monte Carlo Estimators for Shapley Values
+        and Probabilistic Values", 2025: what a fit misses, summed.
+    """
+    _checks.count("sampled_interactions", "budget", budget, 4)
+    return random_attribution("sampled_interactions", _sampled(budget), f, chunk_size)
+
+
+@functools.lru_cache
+def _sampled(budget: int):
+    def recipe(f, path, operands, draws, chunk_size) -> Attribution:
+        del path
+        game = played(f, operands, chunk_size)
+        n = game.players
+        if n < 6:
+            raise ValueError(
+                f"sampled_interactions: x must have at least 6 features, got {n}. Take "
+                "igjax.perturbation.shapley_interactions, which is exact."
+            )
+        least = 4 * _quadratic.parameters(n)
+        why = f"four for each number of a fit to {n} features"
+        check_budget("sampled_interactions", budget, least, why)
+        pairs = (budget - _quadratic.scores_of(n, 0)) // 4 * 2
+        found = _quadratic.estimate(game, draws.given, pairs)
+        rows = lambda a: _split_rows(jax.vmap(game.unravel)(a), operands.x)
+        start, end = found.ends
+        delta = gap(found.matrix, start, end)
+        both = rows(found.matrix), rows(found.error)
+        spent = _quadratic.scores_of(n, pairs)
+        return without_tolerance(*both, delta, start, end, 0, spent)
 
     return recipe
 

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from igjax import _checks
 from igjax._program.jax_internals import varying
-from igjax.attribution import Attribution, Status
+from igjax.attribution import Attribution
 from igjax.methods._draws import CONFIDENCE
-from igjax.perturbation import _design, _gaussian, _least_squares, _subsets
+from igjax.perturbation import _design, _gaussian, _least_squares, _looks, _subsets
 from igjax.perturbation._games import (
     Game,
     check_budget,
@@ -34,8 +33,6 @@ __all__ = ["banzhaf_values", "shapley_values"]
 
 MOST_PAIRS = 1024  # of a Gaussian process; its solutions cost the third power
 STEP = 16  # pairs scored together, with a tolerance
-FIRST_LOOK = 32  # pairs before it, at the least
-DOUBT = 2  # deviations by which two estimates may differ
 QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -226,7 +223,7 @@ def _by_least_squares(game: Game, key, pairs: int) -> Attribution:
 def _within_tolerance(game, key, pairs, law, shapley, tolerance) -> Attribution:
     """Twice as many pairs at each look, until the errors are within the tolerance."""
     n, step = game.players, min(STEP, pairs)
-    looks = _looks(n, pairs // step * step, step)
+    looks = _looks.plan(n, pairs // step * step, step)
     drawn = _drawn(game, key, *_design.staged(n, looks, law))
     start, end = ends(game)
     unscored = jnp.zeros(len(drawn.z), game.dtype)
@@ -238,9 +235,7 @@ def _within_tolerance(game, key, pairs, law, shapley, tolerance) -> Attribution:
         y = _with_end(drawn.z, g, (end - start) / 2)[1]
         found = _gaussian.posterior(z, y, seen, shapley=shapley)
         error = QUANTILE * found.deviation
-        # Relative to the values as they are, not as they are computed.
-        bound = tolerance / (1 + tolerance) * jnp.abs(found.values).sum()
-        return found, error, seen, error.sum() <= bound
+        return found, error, seen, _looks.is_within(found.values, error, tolerance)
 
     def more(carry):
         g, count = carry
@@ -259,20 +254,9 @@ def _within_tolerance(game, key, pairs, law, shapley, tolerance) -> Attribution:
     unmet = lambda carry: ~carry[-1] & (carry[-2] < len(looks))
     g, count, _, met = jax.lax.while_loop(unmet, look, carry)
     found, error, seen, _ = read(g, count)
-    agrees = _agrees(found, z, seen, shapley)
-    finite = jnp.isfinite(found.values.sum())
-    answers = [Status.NON_FINITE, Status.BUDGET_SPENT, Status.NOT_VERIFIED]
-    status = jnp.select([~finite, ~met, ~agrees], answers, Status.TOLERANCE_MET)
+    status = _looks.answer(found.values, met, _agrees(found, z, seen, shapley))
     known = result(game, found.values, error, (start, end), 2 * count + 2)
-    return dataclasses.replace(known, status=status.astype(jnp.int32))
-
-
-def _looks(n: int, pairs: int, step: int) -> np.ndarray:
-    """After how many pairs errors are looked at: at the last, half of them, and so on."""
-    looks = [pairs]
-    while (half := looks[-1] // 2 // step * step) >= max(FIRST_LOOK, 2 * n):
-        looks.append(half)
-    return np.array(looks[::-1])
+    return dataclasses.replace(known, status=status)
 
 
 def _agrees(found, z, seen, shapley: bool):
@@ -290,4 +274,4 @@ def _agrees(found, z, seen, shapley: bool):
     weights = jnp.where(z > 0, table(inside)[:, None], -table(outside)[:, None])
     parts = weights * jnp.where(seen, found.left_out, 0)[:, None]
     lack, known = parts.sum(0), (parts**2).sum(0) + found.deviation**2
-    return (lack**2).sum() <= DOUBT**2 * known.sum()
+    return (lack**2).sum() <= _looks.DOUBT**2 * known.sum()

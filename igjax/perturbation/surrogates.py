@@ -4,6 +4,7 @@ Masks come in pairs whose features are kept in opposite ways, so that what is co
 cancels; pairs are independent, and so is what each of them adds to the error.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from igjax import _checks
 from igjax.attribution import Attribution
 from igjax.methods._draws import CONFIDENCE, student
-from igjax.perturbation import _subsets
+from igjax.perturbation import _looks, _subsets
 from igjax.perturbation._games import (
     Game,
     check_budget,
@@ -25,8 +26,11 @@ from igjax.perturbation._games import (
 
 __all__ = ["lime", "rise"]
 
+QUANTILE = (1 + CONFIDENCE) / 2
+STEP = 16  # pairs scored together, with a tolerance
 
-def lime(f, *, width=0.25, ridge=0.0, budget: int = 512, chunk_size=None):
+
+def lime(f, *, width=0.25, ridge=0.0, budget: int = 512, tolerance=None, chunk_size=None):
     r"""LIME: the slopes of a weighted line through scores around x, with intervals.
 
     $$\min_{b_0, b} \; \mathrm{E}_z\, \pi(z) \bigl( v(z) - b_0 - b \cdot z \bigr)^2
@@ -45,12 +49,17 @@ def lime(f, *, width=0.25, ridge=0.0, budget: int = 512, chunk_size=None):
         width: w, positive; `float("inf")` weighs all masks alike.
         ridge: lambda, in units of the mean weighted square; 0 for none.
         budget: how many scores of f there may be; all 2^n masks, if that is less.
+        tolerance: relative to the sum of the absolute values, positive; None spends the
+            budget. With a tolerance it is spent step by step, each twice as large, until
+            the errors add up to no more. There is no reverse-mode derivative then.
         chunk_size: how many scores are computed side by side; None chooses.
 
     Returns:
         `attribute(key, x, baseline, *args) -> Attribution`. `error` is the half-width of a
         95% interval for the slopes that all masks would give (a sandwich, HC3, with pairs
-        as clusters), 0 if all are scored; status is NO_TOLERANCE.
+        as clusters), 0 if all are scored. Without a tolerance status is
+        NO_TOLERANCE. Else it is TOLERANCE_MET where the errors are within it and the two
+        halves of the draws agree, NOT_VERIFIED where these do not, or BUDGET_SPENT.
 
     Raises:
         TypeError: as `shapley_values`.
@@ -71,11 +80,11 @@ def lime(f, *, width=0.25, ridge=0.0, budget: int = 512, chunk_size=None):
         raise ValueError(f"lime: width must be positive, got {width}.")
     if not 0 <= ridge < np.inf:
         raise ValueError(f"lime: ridge must be at least 0 and finite, got {ridge}.")
-    recipe = _line(budget, float(width), float(ridge))
+    recipe = _line(budget, float(width), float(ridge), _asked("lime", tolerance))
     return random_attribution("lime", recipe, f, chunk_size)
 
 
-def rise(f, *, keep: float = 0.5, budget: int = 512, chunk_size=None):
+def rise(f, *, keep: float = 0.5, budget: int = 512, tolerance=None, chunk_size=None):
     r"""RISE: how the score of random masks goes with the presence of each feature.
 
     $$a_i = \frac{\mathrm{Cov}(v(M), M_i)}{\mathrm{Var}(M_i)}
@@ -92,11 +101,16 @@ def rise(f, *, keep: float = 0.5, budget: int = 512, chunk_size=None):
         f: `f(x, *args) -> scalar`, as in `shapley_values`.
         keep: the probability that a feature stays at x, in (0, 1).
         budget: how many scores of f there may be, at least 8.
+        tolerance: relative to the sum of the absolute values, positive; None spends the
+            budget. With a tolerance it is spent step by step, each twice as large, until
+            the errors add up to no more. There is no reverse-mode derivative then.
         chunk_size: how many scores are computed side by side; None chooses.
 
     Returns:
         `attribute(key, x, baseline, *args) -> Attribution`. `error` is the half-width of a
-        95% interval (Student's t over pairs); status is NO_TOLERANCE.
+        95% interval (Student's t over pairs). Without a tolerance status is
+        NO_TOLERANCE. Else it is TOLERANCE_MET where the errors are within it and the two
+        halves of the draws agree, NOT_VERIFIED where these do not, or BUDGET_SPENT.
 
     Raises:
         TypeError: as `shapley_values`.
@@ -117,11 +131,19 @@ def rise(f, *, keep: float = 0.5, budget: int = 512, chunk_size=None):
     _checks.count("rise", "budget", budget, 8)
     if not 0 < keep < 1:
         raise ValueError(f"rise: keep must be between 0 and 1, got {keep}.")
-    return random_attribution("rise", _covariances(budget, float(keep)), f, chunk_size)
+    recipe = _covariances(budget, float(keep), _asked("rise", tolerance))
+    return random_attribution("rise", recipe, f, chunk_size)
+
+
+def _asked(caller: str, tolerance) -> float | None:
+    if tolerance is None:
+        return None
+    _checks.tolerance(caller, tolerance)
+    return float(tolerance)
 
 
 @functools.lru_cache
-def _line(budget: int, width: float, ridge: float):
+def _line(budget: int, width: float, ridge: float, tolerance):
     def recipe(f, path, operands, draws, chunk_size) -> Attribution:
         del path
         game = played(f, operands, chunk_size)
@@ -133,24 +155,52 @@ def _line(budget: int, width: float, ridge: float):
             check_budget("lime", budget, 4 * n, f"four for each of the {n} features")
             half = jax.random.bernoulli(draws.given, 0.5, ((budget - 2) // 2, n))
             masks = jnp.stack([half, ~half], 1).reshape(-1, n)
-        scores = game.scores(lambda k: masks[k], len(masks)).astype(game.dtype)
         z = masks.astype(game.dtype)
-        distance = 1 - jnp.sqrt(z.mean(1))
-        weights = jnp.exp(-((distance / width) ** 2))
-        values, error = _fit(z, scores, weights, ridge)
-        both = ends(game)
-        error = jnp.zeros_like(error) if every else error
-        return result(game, values, error, both, len(masks) + 2)
+        weights = jnp.exp(-(((1 - jnp.sqrt(z.mean(1))) / width) ** 2))
+
+        def read(scores, seen, quantile):
+            rows = scores.reshape(-1)
+            known = weights[: len(rows)] * jnp.repeat(seen, 2).astype(weights.dtype)
+            count = seen.astype(weights.dtype).sum()
+            return _fit(z[: len(rows)], rows, known, ridge, (count, quantile))
+
+        if every:
+            scores = game.scores(lambda k: masks[k], len(masks)).astype(game.dtype)
+            values, _ = read(scores, jnp.ones(len(masks) // 2, bool), None)
+            return result(game, values, 0 * values, ends(game), len(masks) + 2)
+        return _by_pairs(game, lambda k: masks[k], len(masks) // 2, read, tolerance)
 
     return recipe
+
+
+def _by_pairs(game: Game, mask_of, pairs: int, read, tolerance) -> Attribution:
+    """Scores of pairs of masks, read: all of them, or until a tolerance is met."""
+    if tolerance is None:
+        scores = game.scores(mask_of, 2 * pairs).astype(game.dtype).reshape(-1, 2)
+        values, error = read(scores, jnp.ones(pairs, bool), QUANTILE)
+        return result(game, values, error, ends(game), 2 * pairs + 2)
+    step = min(STEP, pairs)
+    pairs = pairs // step * step
+
+    def more(count):
+        found = game.scores(lambda k: mask_of(2 * count + k), 2 * step)
+        return found.astype(game.dtype).reshape(-1, 2)
+
+    looks = _looks.plan(game.players, pairs, step)
+    unscored = jnp.zeros((pairs, 2), game.dtype)
+    found = _looks.spend(more, read, unscored, looks, step, tolerance)
+    values, error, count, status = found
+    known = result(game, values, error, ends(game), 2 * count + 2)
+    return dataclasses.replace(known, status=status)
 
 
 def _counted(count: int):
     return jnp.arange(count, dtype=jnp.int32)
 
 
-def _fit(masks, scores, weights, ridge: float):
+def _fit(masks, scores, weights, ridge: float, draws):
     """Slopes, and half-widths of their intervals; rows 2k and 2k + 1 are one draw."""
+    count, quantile = draws
     n = masks.shape[1]
     weights = weights / weights.sum()
     # About their means, so that the line needs no height.
@@ -163,16 +213,19 @@ def _fit(masks, scores, weights, ridge: float):
     leverage = (masks * each).sum(1) + weights
     left = (scores - masks @ slopes) / jnp.maximum(1 - leverage, 1e-3)
     pairs = (each * left[:, None]).reshape(-1, 2, n).sum(1)
-    quantile = student((1 + CONFIDENCE) / 2, len(pairs) - 1)
-    return slopes, quantile * jnp.sqrt((pairs**2).sum(0))
+    return slopes, _half_width(quantile, count) * jnp.sqrt((pairs**2).sum(0))
+
+
+def _half_width(quantile, count):
+    """In deviations; one, where no interval is asked for."""
+    return 1.0 if quantile is None else student(quantile, count - 1)
 
 
 @functools.lru_cache
-def _covariances(budget: int, keep: float):
+def _covariances(budget: int, keep: float, tolerance):
     def recipe(f, path, operands, draws, chunk_size) -> Attribution:
         del path
         game = played(f, operands, chunk_size)
-        pairs = (budget - 2) // 2
 
         def mask_of(k):
             places = jax.random.uniform(
@@ -180,22 +233,26 @@ def _covariances(budget: int, keep: float):
             )
             return jnp.where(k % 2 == 0, places, 1 - places) < keep
 
-        scores = game.scores(mask_of, 2 * pairs).astype(game.dtype)
-        values, error = _slopes(game, mask_of, scores, keep)
-        return result(game, values, error, ends(game), 2 * pairs + 2)
+        def read(scores, seen, quantile):
+            return _slopes(game, mask_of, scores, (keep, seen, quantile))
+
+        return _by_pairs(game, mask_of, (budget - 2) // 2, read, tolerance)
 
     return recipe
 
 
-def _slopes(game: Game, mask_of, scores, keep: float):
+def _slopes(game: Game, mask_of, scores, options):
     """The slope over each feature alone; masks are drawn again, and never kept."""
-    scores = (scores - scores.mean()).reshape(-1, 2)
-    pairs = len(scores)
+    keep, seen, quantile = options
+    weight = seen.astype(game.dtype)
+    pairs = weight.sum()
+    mean = (scores * weight[:, None]).sum() / (2 * pairs)
+    scores = scores - mean
 
     def sums(of_pair, like):
-        add = lambda total, k: (total + of_pair(k), None)
+        add = lambda total, k: (total + weight[k] * of_pair(k), None)
         start = jnp.zeros((like, game.players), game.dtype) + 0 * scores.sum()
-        return jax.lax.scan(add, start, _counted(pairs))[0]
+        return jax.lax.scan(add, start, _counted(len(scores)))[0]
 
     def parts(k):
         both = jnp.stack([mask_of(2 * k), mask_of(2 * k + 1)]).astype(game.dtype) - keep
@@ -208,6 +265,5 @@ def _slopes(game: Game, mask_of, scores, keep: float):
         up, down = parts(k)
         return ((up - values * down) ** 2)[None]
 
-    quantile = student((1 + CONFIDENCE) / 2, pairs - 1)
     deviation = jnp.sqrt(sums(square, 1)[0] * pairs / (pairs - 1)) / under
-    return values, quantile * deviation
+    return values, _half_width(quantile, pairs) * deviation

@@ -4,6 +4,7 @@ Features that belong together (columns of one variable, pixels of one region, wo
 phrase) enter one right after the other, in any order of the unions and any order inside.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from igjax import _checks
 from igjax._tree import strong
-from igjax.attribution import Attribution
+from igjax.attribution import Attribution, Status
 from igjax.methods.groups import labels_of
 from igjax.perturbation import _orders
 from igjax.perturbation._games import attribution, check_budget, ends, played, result
@@ -19,7 +20,7 @@ from igjax.perturbation._games import attribution, check_budget, ends, played, r
 __all__ = ["owen_values"]
 
 
-def owen_values(f, *, budget: int = 512, chunk_size=None):
+def owen_values(f, *, budget: int = 512, tolerance=None, chunk_size=None):
     r"""Owen values: each feature's gain, over orders that keep unions together.
 
     $$\psi_i = \mathrm{E}_\pi \bigl[ v(\pi_{\le i}) - v(\pi_{< i}) \bigr]$$
@@ -34,13 +35,18 @@ def owen_values(f, *, budget: int = 512, chunk_size=None):
         f: `f(x, *args) -> scalar`, as in `shapley_values`.
         budget: how many scores of f there may be: two ends, and 2 (n - 1) for each pair of
             orders, of which there are at least two.
+        tolerance: relative to the sum of the absolute values, positive; None spends the
+            budget. With a tolerance it is spent step by step, each twice as large, until
+            the errors add up to no more. There is no reverse-mode derivative then.
         chunk_size: how many scores are computed side by side; None chooses.
 
     Returns:
         `attribute(key, x, baseline, unions, *args) -> Attribution`. `unions` are labels as
         in `igjax.grouped`: a pytree like x of integers from 0 to the number of features.
-        `error` is the half-width of a 95% interval (Student's t over pairs of orders);
-        status is NO_TOLERANCE.
+        `error` is the half-width of a 95% interval (Student's t over pairs of orders).
+        Without a tolerance status is NO_TOLERANCE. Else it is TOLERANCE_MET where the
+        errors are within it and the two halves of the orders agree, NOT_VERIFIED where
+        these do not, or BUDGET_SPENT.
 
     Raises:
         TypeError: as `shapley_values`, and if a label is no integer.
@@ -60,7 +66,10 @@ def owen_values(f, *, budget: int = 512, chunk_size=None):
     """
     caller = "owen_values"
     _checks.count(caller, "budget", budget, 4)
-    inner = attribution(caller, _recipe(budget), f, chunk_size)
+    if tolerance is not None:
+        _checks.tolerance(caller, tolerance)
+    asked = None if tolerance is None else float(tolerance)
+    inner = attribution(caller, _recipe(budget, asked), f, chunk_size)
 
     def attribute(key, x, baseline, unions, /, *args):
         _checks.key(caller, key)
@@ -74,7 +83,7 @@ def owen_values(f, *, budget: int = 512, chunk_size=None):
 
 
 @functools.lru_cache
-def _recipe(budget: int):
+def _recipe(budget: int, tolerance):
     def recipe(f, path, operands, draws, chunk_size) -> Attribution:
         del path
         game = played(f, operands, chunk_size)
@@ -94,8 +103,14 @@ def _recipe(budget: int):
             return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
 
         scores = ends(game)
-        mean, error = _orders.mean_of_pairs(game, turns_of, pairs, scores)
-        mean, error = (jnp.where(valid, a, jnp.nan) for a in (mean, error))
-        return result(game, mean, error, scores, pairs * each + 2)
+        told = lambda a: jnp.where(valid, a, jnp.nan)
+        if tolerance is None:
+            mean, error = _orders.mean_of_pairs(game, turns_of, pairs, scores)
+            return result(game, told(mean), told(error), scores, pairs * each + 2)
+        found = _orders.within_tolerance(game, turns_of, pairs, scores, tolerance)
+        mean, error, count, status = found
+        known = result(game, told(mean), told(error), scores, count * each + 2)
+        status = jnp.where(valid, status, Status.NON_FINITE)
+        return dataclasses.replace(known, status=status)
 
     return recipe

@@ -15,7 +15,13 @@ from igjax.propagation._layers import (
     layer_relevance as layer_relevance,
 )
 from igjax.propagation._relevance import relevance as relevance
+from igjax.propagation._rule import Rule as Rule
 from igjax.propagation._table import Entry as Entry, units as units
+from igjax.propagation.change_rules import (
+    integrated as integrated,
+    rescale as rescale,
+    reveal_cancel as reveal_cancel,
+)
 from igjax.propagation.composites import (
     CP as CP,
     EPSILON as EPSILON,
@@ -25,24 +31,23 @@ from igjax.propagation.composites import (
     epsilon_gamma_box as epsilon_gamma_box,
     first as first,
 )
-from igjax.propagation.rules import (
-    Rule as Rule,
+from igjax.propagation.layer_rules import (
     alpha_beta as alpha_beta,
     box as box,
-    deconvolved as deconvolved,
     epsilon as epsilon,
     flat as flat,
     gamma as gamma,
+    wsquare as wsquare,
+    zplus as zplus,
+)
+from igjax.propagation.unit_rules import (
+    deconvolved as deconvolved,
     gradient as gradient,
     guided as guided,
     identity as identity,
-    integrated as integrated,
-    rescale as rescale,
     signal_takes_all as signal_takes_all,
     stop as stop,
     uniform as uniform,
-    wsquare as wsquare,
-    zplus as zplus,
 )
 
 __all__ = [
@@ -73,6 +78,7 @@ __all__ = [
     "layer_relevance",
     "relevance",
     "rescale",
+    "reveal_cancel",
     "signal_takes_all",
     "stop",
     "uniform",

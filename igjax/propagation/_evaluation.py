@@ -6,6 +6,7 @@ side by side at both ends: its rule sees what flowed in at the baseline. No grad
 into that pass.
 """
 
+import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,7 +17,7 @@ from igjax._program import jax_internals as internals
 from igjax._program.jax_internals import varying
 from igjax.propagation._local import Local
 from igjax.propagation._primitives import VIEWS
-from igjax.propagation._reading import CONSTANT, LIVE, Reading, Unit
+from igjax.propagation._units import CONSTANT, LIVE, Reading, Unit
 
 _REFUSED = ("unknown", "choice")
 
@@ -131,12 +132,27 @@ def _plain(reading: Reading, unit: Unit, values: Values) -> None:
         if values.reference is not None:
             there = at_x if level == CONSTANT else step.run(values.reference)
             if not reading.shifts.isdisjoint(step.outputs):
-                at_x = there = [_stopped(jnp.maximum(at_x[0], there[0]))]
+                at_x, there = _shared_shift(_stopped(at_x[0]), _stopped(there[0]))
             values.reference.update(zip(step.outputs, there, strict=True))
         values.value.update(zip(step.outputs, at_x, strict=True))
         if step.name in VIEWS and step.inputs[0] in values.tap:
             (tap,) = step.run(values.tap)
             values.tap[step.outputs[0]] = tap
+
+
+def _shared_shift(at_x, there):
+    """What a softmax subtracts in both passes: the mean of the two maxima.
+
+    Where these are so far apart that exponentials would vanish in one pass or overflow in
+    the other, each keeps as near to its own as it must: then `delta` may show it.
+    """
+    limit = 0.7 * math.log(float(jnp.finfo(at_x.dtype).max))
+    apart = there - at_x
+    apart = jnp.where(jnp.isfinite(apart), apart, 0)
+    half = jnp.clip(apart / 2, -limit, limit)
+    near = jnp.abs(apart) <= 2 * limit
+    shift = at_x + half
+    return [shift], [jnp.where(near, shift, there - half)]
 
 
 def _stopped(value):
@@ -187,11 +203,10 @@ def _put(unit: Unit, values: Values, results) -> None:
 
 
 def _scan(caller, reading, unit: Unit, values: Values) -> None:
-    (step,), (body,) = unit.steps, unit.bodies
-    loop, paired = (
-        cast(internals.Scan, internals.scan(step.eqn)),
-        values.reference is not None,
-    )
+    """A loop; its first rounds may be read in their own way, and stand before it."""
+    (step,), (*own, body) = unit.steps, unit.bodies
+    loop = cast(internals.Scan, internals.scan(step.eqn))
+    paired, backwards = values.reference is not None, internals.is_reversed(step.eqn)
     levels = [body.levels[i] for i in body.program.inputs]
     packed = [_packed(values, i, k) for i, k in zip(step.inputs, levels, strict=True)]
     first, last = loop.constants, loop.constants + loop.carries
@@ -200,7 +215,7 @@ def _scan(caller, reading, unit: Unit, values: Values) -> None:
         *(reading.levels[o] for o in unit.outputs[loop.carries :]),
     ]
 
-    def round(carry, row):
+    def round(body, carry, row):
         given = _opened([*packed[:first], *carry, *row], paired)
         made = evaluate(caller, body, given, paired=paired)
         made = [
@@ -209,10 +224,28 @@ def _scan(caller, reading, unit: Unit, values: Values) -> None:
         return made[: loop.carries], made[loop.carries :]
 
     carry, rows = packed[first:last], packed[last:]
+    carry, ahead, rows = _rounds_ahead(own, round, carry, rows, backwards)
     carry = varying(carry, packed)
-    options = {"length": loop.length, "reverse": internals.is_reversed(step.eqn)}
-    carry, made = lax.scan(round, carry, rows, **options)
+    rest = lambda carry, row: round(body, carry, row)
+    options = {"length": loop.length - len(own), "reverse": backwards}
+    carry, made = lax.scan(rest, carry, rows, **options)
+    for one in reversed(ahead):
+        sides = (lambda a, b: (b, a)) if backwards else (lambda a, b: (a, b))
+        join = lambda a, b, sides=sides: jnp.concatenate(sides(a[None], b))
+        made = jax.tree.map(join, one, made)
     _put(unit, values, [*carry, *made])
+
+
+def _rounds_ahead(bodies, round, carry, rows, backwards: bool):
+    """The carry after the first rounds, what each of them made, and the rows left."""
+    ahead = []
+    for body in bodies:
+        place, left = (-1, slice(None, -1)) if backwards else (0, slice(1, None))
+        row = jax.tree.map(lambda a, k=place: a[k], rows)
+        rows = jax.tree.map(lambda a, k=left: a[k], rows)
+        carry, made = round(body, carry, row)
+        ahead.append(made)
+    return carry, ahead, rows
 
 
 def _switch(caller, reading, unit: Unit, values: Values) -> None:

@@ -14,7 +14,7 @@ from igjax.methods.layers import grad_cam
 from igjax.propagation import composites
 from igjax.propagation._multipliers import multipliers
 from igjax.propagation._relevance import at_x
-from igjax.propagation.rules import deconvolved, gradient, guided
+from igjax.propagation.unit_rules import deconvolved, gradient, guided
 
 _ELSEWHERE = tuple((kind, gradient()) for kind in gradient().serves)
 

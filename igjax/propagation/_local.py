@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from igjax._program.jax_internals import bind
 from igjax.propagation._primitives import LAYERS, PRODUCTS
-from igjax.propagation._reading import Unit
+from igjax.propagation._units import Unit
 
 
 class Local(NamedTuple):
@@ -65,13 +65,13 @@ def narrowed(ct, shape):
 # -- layers: functions of one value, affine in it
 
 
-def interval(layer: Local, high, low):
+def interval(layer: Local, high, low) -> tuple[Any, Any]:
     """The bounds of the linear part of a layer over the box low <= x <= high.
 
     Args:
         layer: a `Local` of a layer.
         high: the upper bound of its input.
-        low: the lower bound.
+        low: the lower bound; None for 0, where x is known not to be negative.
 
     Returns:
         The upper and the lower bound of its output, without its bias.
@@ -79,27 +79,29 @@ def interval(layer: Local, high, low):
     known = dict(zip(layer.unit.held, layer.held, strict=True))
     (moving,) = layer.unit.operands
     for step in layer.unit.steps:
-        other = next((known[i] for i in step.inputs if i != moving), None)
-
-        def on(value, weight=other, step=step, moving=moving):
-            given = [value if i == moving else weight for i in step.inputs]
-            return bind(step.eqn, given)[0]
-
-        high, low = _bounds(step, step.inputs[0] == moving, on, other, high, low)
+        high, low = bounds(step, moving, known, high, low)
         (moving,) = step.outputs
     return high, low
 
 
-def _bounds(step, first, on, other, high, low):
+def bounds(step, moving: int, known, high, low) -> tuple[Any, Any]:
     """The bounds after one step; where they meet factors below zero they change places."""
     name = step.name
+    other: Any = next((known[i] for i in step.inputs if i != moving), None)
+
+    def on(value, weight=other):
+        given = [value if i == moving else weight for i in step.inputs]
+        return bind(step.eqn, given)[0]
+
     if name in LAYERS:
         up, down = jnp.maximum(other, 0), jnp.minimum(other, 0)
+        if low is None:
+            return on(high, up), on(high, down)
         return on(high, up) + on(low, down), on(high, down) + on(low, up)
     if name in ("mul", "div"):
         kept = other > 0
         return on(jnp.where(kept, high, low)), on(jnp.where(kept, low, high))
-    if name == "neg" or (name == "sub" and not first):
+    if name == "neg" or (name == "sub" and step.inputs[0] != moving):
         return -low, -high
     if name in ("add", "sub", "add_any"):
         return high, low
@@ -109,7 +111,8 @@ def _bounds(step, first, on, other, high, low):
 def signed(layer: Local, x):
     """The positive and the negative contributions to a layer, its bias among them."""
     bias = layer(jnp.zeros_like(x))
-    up, down = interval(layer, jnp.maximum(x, 0), jnp.minimum(x, 0))
+    low: Any = None if layer.unit.positive else jnp.minimum(x, 0)
+    up, down = interval(layer, jnp.maximum(x, 0), low)
     return up + jnp.maximum(bias, 0), down + jnp.minimum(bias, 0)
 
 

@@ -11,7 +11,8 @@ from igjax.methods.gradients import of_one_gradient
 from igjax.propagation import composites
 from igjax.propagation._evaluation import Pair, evaluate
 from igjax.propagation._program import Program
-from igjax.propagation._reading import LIVE, read
+from igjax.propagation._reading import read
+from igjax.propagation._units import LIVE, Reading
 
 
 class Multipliers(NamedTuple):
@@ -54,7 +55,7 @@ def multipliers(caller: str, f, x, baseline, composite) -> Multipliers:
     return Multipliers(value, reference, *parts, _rounding(reading))
 
 
-def _rounding(reading) -> float:
+def _rounding(reading: Reading) -> float:
     """The rounding unit of the least precise floating value that x moves."""
     shapes = reading.program.shapes
     kinds = {shapes[i].dtype for i, level in reading.levels.items() if level == LIVE}

@@ -13,62 +13,22 @@ Four things make a list of equations readable as layers and activations.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import jax.numpy as jnp
 
 from igjax._program import jax_internals as internals
 from igjax.propagation import _primitives as primitives, _softmax
-from igjax.propagation._program import Place, Program, Step, is_real
+from igjax.propagation._curves import SHIFTS, Curves, is_of_numbers
+from igjax.propagation._program import Program, Step
+from igjax.propagation._units import CONSTANT, LIVE, STILL, Reading, Unit
 
-CONSTANT, STILL, LIVE = range(3)
+_AFTER = primitives.VIEWS | set(SHIFTS)  # what may stand in a layer, after its product
 
-
-class Unit(NamedTuple):
-    """Steps that are taken together, and what is done where relevance meets them.
-
-    Attributes:
-        kind: "linear", "layer", "activation", "relu", "product", "gate", "quotient",
-            "normalization", "softmax", "maximum", "pool", "choice", "loop", "branch",
-            "unknown", or "still" and "constant", which no relevance meets.
-        steps: in order; the last one makes the outputs.
-        operands: numbers of the values that relevance flows to.
-        held: numbers of the other values that the steps take from outside.
-        outputs: numbers of the values made.
-        rule: a `Rule`, or None for the derivative as it is.
-        signal: which factor carries the signal, of a gate or a normalization.
-        first: whether a layer sees x itself, through views alone.
-        bodies: the readings of a loop's body, or of branches.
-    """
-
-    kind: str
-    steps: tuple[Step, ...]
-    operands: tuple[int, ...]
-    held: tuple[int, ...]
-    outputs: tuple[int, ...]
-    rule: Any = None
-    signal: int | None = None
-    first: bool = False
-    bodies: tuple["Reading", ...] = ()
-
-    @property
-    def place(self) -> Place:
-        """Where it was written: a layer where it begins, others where they end."""
-        return self.steps[0 if self.kind == "layer" else -1].place
-
-    @property
-    def primitives(self) -> tuple[str, ...]:
-        """The names of the primitives of the steps."""
-        return tuple(step.name for step in self.steps)
-
-
-class Reading(NamedTuple):
-    """A program as units, in order, and what of it depends on x."""
-
-    program: Program
-    units: tuple[Unit, ...]
-    levels: dict[int, int]  # CONSTANT, STILL or LIVE
-    shifts: frozenset[int]
+# What keeps numbers from being negative, if all that it is made of are not.
+_POSITIVE_KEPT = primitives.VIEWS | {
+    *("add", "concatenate", "reduce_sum", "reduce_max", "reduce_window_max", "slice")
+}
 
 
 def read(program: Program, levels, choose: Callable, paired: bool) -> Reading:
@@ -95,11 +55,10 @@ class _Reader:
         self.program, self.choose, self.paired = program, choose, paired
         self.level = dict(zip(program.inputs, levels, strict=True))
         self.level.update(dict.fromkeys(program.constants, CONSTANT))
-        self.parent: dict[int, int] = {}  # an element-wise function of what
-        self.origin: dict[int, Step] = {}
-        self.units: dict[int, Unit] = {}
+        self.curves = Curves(program, self.level, paired)
+        self.origin, self.units = self.curves.origin, self.curves.units
         self.input_views: set[int] = set()  # x itself, reshaped
-        self.stopped: set[int] = set()  # behind a stop_gradient
+        self.positive: set[int] = set()  # not negative, whatever x is
         self.made_of: dict[int, str] = {}  # the curve whose scaled result a value is
         self.softmax = _softmax.find(program, self._dependent())
 
@@ -108,6 +67,8 @@ class _Reader:
             unit = self._unit(step)
             for number in step.outputs:
                 self.origin[number], self.units[number] = step, unit
+            if self._is_positive(step, unit):
+                self.positive.update(step.outputs)
         return Reading(self.program, self._needed(), dict(self.level), self.softmax.shifts)
 
     def _dependent(self) -> set[int]:
@@ -116,6 +77,10 @@ class _Reader:
             if not found.isdisjoint(step.inputs):
                 found.update(step.outputs)
         return found
+
+    def _is_positive(self, step: Step, unit: Unit) -> bool:
+        kept = step.name in _POSITIVE_KEPT and self.positive.issuperset(step.inputs)
+        return unit.kind == "relu" or kept
 
     # -- what a step is
 
@@ -130,16 +95,16 @@ class _Reader:
         if self._is_complex(step):
             live = [i for i in step.inputs if self.level[i] == LIVE]
             return self._made("unknown", step, live)
-        root = self._root(step)
+        root = self.curves.root(step)
         if root is not None:
-            self.parent[step.outputs[0]] = root
-        if step.name in primitives.STILL or not self._is_real(step):
+            self.curves.parent[step.outputs[0]] = root
+        if step.name in primitives.STILL or not is_of_numbers(self.program, step):
             self._note_stopped(step)
             return self._plain("still", step, STILL)
         if (
             root is not None
             and self.level[root] == LIVE
-            and not self._is_linear(step, root)
+            and not self.curves.is_linear(step, root)
         ):
             return self._activation(step, root)
         if max(levels) == STILL:
@@ -147,17 +112,14 @@ class _Reader:
             return self._plain("still", step, STILL)
         return self._moving(step)
 
-    def _is_real(self, step: Step) -> bool:
-        return any(is_real(self.program.shapes[o]) for o in step.outputs)
-
     def _is_complex(self, step: Step) -> bool:
         shapes = (self.program.shapes[i] for i in (*step.inputs, *step.outputs))
         return any(jnp.issubdtype(shape.dtype, jnp.complexfloating) for shape in shapes)
 
     def _note_stopped(self, step: Step) -> None:
         moving = [i for i in step.inputs if self.level[i] != CONSTANT]
-        if step.name == "stop_gradient" or all(i in self.stopped for i in moving):
-            self.stopped.update(step.outputs)
+        if step.name == "stop_gradient" or all(i in self.curves.stopped for i in moving):
+            self.curves.stopped.update(step.outputs)
 
     def _moving(self, step: Step) -> Unit:
         """What is no function of one number."""
@@ -230,118 +192,53 @@ class _Reader:
                 return self._made(kind, step, several, 1 - curves.index(curve))
         return self._made("product", step, several)
 
-    # -- element-wise functions of one value
-
-    def _root(self, step: Step) -> int | None:
-        """The nearest value of which all operands are element-wise functions."""
-        if step.name not in primitives.ELEMENTWISE:
-            return None
-        shapes, out = self.program.shapes, step.outputs[0]
-        moving = [i for i in dict.fromkeys(step.inputs) if self.level[i] != CONSTANT]
-        if any(shapes[i].shape != shapes[out].shape for i in moving):
-            return None
-        first, *lines = map(self._line, moving)
-        common = [a for a in first if all(a in line for line in lines)]
-        if all(self.level[i] == STILL for i in moving) and self._is_real(step):
-            # A step function has a change but no slope: only two passes see it.
-            seen = self.paired and not all(i in self.stopped for i in moving)
-            common = [a for a in common if self.level[a] == LIVE and seen] or common
-        return next(iter(common), None)
-
-    def _line(self, number: int) -> list[int]:
-        line = [number]
-        while line[-1] in self.parent:
-            line.append(self.parent[line[-1]])
-        return line
-
-    def _is_linear(self, step: Step, root: int) -> bool:
-        """Whether the derivative is the multiplier: constants, or sums with the root."""
-        moving = [i for i in step.inputs if self.level[i] != CONSTANT]
-        if len(moving) == 1 and self.level[moving[0]] == LIVE:
-            if step.name in ("mul", *primitives.LINEAR):
-                return True
-            return step.name in primitives.QUOTIENTS and step.inputs[0] == moving[0]
-        live = all(self.level[i] == LIVE for i in moving)
-        return step.name in ("add", "add_any", "sub") and root in moving and live
-
     def _activation(self, step: Step, root: int) -> Unit:
         out = step.outputs[0]
         if step.name in primitives.STEPS and not self.paired:
             return self._plain("still", step, STILL)
-        relu = self._is_relu(step, root)
+        relu = self.curves.is_relu(step, root)
         if not relu:
-            root = self._before_shifts(root)
-            self.parent[out] = root
-        steps = self._between(root, out, step)
+            root = self.curves.before_shifts(root)
+            self.curves.parent[out] = root
+        steps = self.curves.between(root, out, step)
         inside = {o for s in steps for o in s.outputs}
         held = [i for s in steps for i in s.inputs if i not in inside and i != root]
         kind = "softmax" if out in self.softmax.parts else "relu" if relu else "activation"
         self.made_of[out] = step.name
         unit = Unit(kind, steps, (root,), tuple(dict.fromkeys(held)), step.outputs)
-        return self._ruled(unit)
+        unit = self._ruled(unit)
+        return self._with_sums(unit) if unit.rule and unit.rule.sees_sums else unit
 
-    def _before_shifts(self, root: int) -> int:
-        """Numbers that are added before a curve belong to it; arrays belong to layers."""
-        while True:
-            step, unit = self.origin.get(root), self.units.get(root)
-            if step is None or unit is None or unit.kind != "linear":
-                return root
-            numbers = [i for i in step.inputs if self.level[i] == CONSTANT]
-            written = all(i in self.program.literals for i in numbers)
-            if step.name not in _SHIFTS or len(step.inputs) != 1 + len(numbers):
-                return root
-            if not written or root not in self.parent:
-                return root
-            root = self.parent[root]
-
-    def _between(self, root: int, out: int, last: Step) -> tuple[Step, ...]:
-        """The steps from a root to an element-wise function of it, in order."""
-        found: dict[int, Step] = {}
+    def _with_sums(self, unit: Unit) -> Unit:
+        """A curve and the linear steps before it, back to what is not linear or is x."""
+        (root,), held = unit.operands, dict.fromkeys(unit.held)
+        found: dict[Step, None] = {}
+        sources: dict[int, None] = {}
 
         def visit(number):
-            if number == root or self.level.get(number) == CONSTANT or number in found:
-                return
-            step = last if number == out else self.origin[number]
-            for operand in step.inputs:
-                visit(operand)
-            found[number] = step
+            step = self.origin.get(number)
+            if step is None or not self._is_sum(step):
+                sources[number] = None
+            elif step not in found:
+                live = [i for i in step.inputs if self.level[i] == LIVE]
+                for operand in dict.fromkeys(live):
+                    visit(operand)
+                held.update(dict.fromkeys(i for i in step.inputs if i not in live))
+                found[step] = None
 
-        visit(out)
-        return tuple(found.values())
-
-    def _is_relu(self, step: Step, root: int) -> bool:
-        """max(x, 0), where(x > 0, x, 0) or x * (x > 0)."""
-        zero = lambda i: self.program.literals.get(i) == 0
-        name, inputs = step.name, step.inputs
-        if name == "max":
-            clipped = root in inputs and any(map(zero, inputs))
-            return clipped and not self._is_under_a_root(step.outputs[0])
-        if name == "select_n" and len(inputs) == 3:
-            return (
-                zero(inputs[1]) and inputs[2] == root and self._is_positive(inputs[0], root)
-            )
-        others = [i for i in inputs if i != root]
-        return name == "mul" and len(others) == 1 and self._is_positive(others[0], root)
-
-    def _is_under_a_root(self, number: int) -> bool:
-        """Whether a value is clipped only for a root to be taken, as variances are."""
-        readers = self.program.readers.get(number, [])
-        under = lambda step: (
-            step.name in _ROOTS
-            or (
-                step.name in primitives.VIEWS | {"add"}
-                and self._is_under_a_root(step.outputs[0])
-            )
+        visit(root)
+        if not found:
+            return unit
+        steps = (*found, *unit.steps)
+        return unit._replace(
+            steps=steps, operands=tuple(sources), held=tuple(held), root=root
         )
-        return bool(readers) and all(map(under, readers))
 
-    def _is_positive(self, number: int, root: int) -> bool:
-        step = self.origin.get(number)
-        while step is not None and step.name == "convert_element_type":
-            step = self.origin.get(step.inputs[0])
-        if step is None or step.name not in ("gt", "ge"):
-            return False
-        return step.inputs[0] == root and self.program.literals.get(step.inputs[1]) == 0
+    def _is_sum(self, step: Step) -> bool:
+        """Whether what a step makes is a sum of what moves, with constant weights."""
+        fixed = all(self.level[i] != STILL for i in step.inputs)
+        kind = self.units[step.outputs[0]].kind
+        return kind in ("linear", "layer") and fixed and step.name != "scatter-sub"
 
     # -- control flow
 
@@ -349,16 +246,21 @@ class _Reader:
         loop = cast(internals.Scan, internals.scan(step.eqn))
         body = Program(loop.body, step.place)
         first, last = loop.constants, loop.constants + loop.carries
+        rounds = []  # the first ones, before carries that start as constants depend on x
         while True:
             reading = _Reader(body, levels, self.choose, self.paired).reading()
             made = [reading.levels[o] for o in body.outputs]
             carried = [max(a, b) for a, b in zip(levels[first:last], made, strict=False)]
             grown = [*levels[:first], *carried, *levels[last:]]
-            if grown == levels:
+            is_last = not self.paired and len(rounds) == loop.length - 1
+            if grown == levels or is_last:
                 break
             levels = grown
+            rounds.append(reading)
         results = [*carried, *made[loop.carries :]]
-        return self._opened("loop", step, results, (reading,))
+        # A change of nothing has no share in DeepLIFT: there all rounds are read as one.
+        own = () if self.paired else rounds[: loop.length]
+        return self._opened("loop", step, results, (*own, reading))
 
     def _branch(self, step: Step, levels) -> Unit:
         bodies = [Program(b, step.place) for b in internals.bodies(step.eqn)]
@@ -391,9 +293,9 @@ class _Reader:
         operands = tuple(dict.fromkeys(operands))
         held = tuple(i for i in dict.fromkeys(step.inputs) if i not in operands)
         first = kind == "layer" and operands[0] in self.input_views
-        return self._ruled(
-            Unit(kind, (step,), operands, held, step.outputs, None, signal, first)
-        )
+        positive = kind == "layer" and operands[0] in self.positive
+        unit = Unit(kind, (step,), operands, held, step.outputs, None, signal, first)
+        return self._ruled(unit._replace(positive=positive))
 
     def _ruled(self, unit: Unit) -> Unit:
         """The unit with its rule; what is stopped is still."""
@@ -405,9 +307,9 @@ class _Reader:
             )
             self.level[number] = STILL if told else LIVE
         if stopped:  # no unit may look into what is stopped
-            self.stopped.update(unit.outputs)
+            self.curves.stopped.update(unit.outputs)
             for number in unit.outputs:
-                self.parent.pop(number, None)
+                self.curves.parent.pop(number, None)
         return unit._replace(rule=rule)
 
     def _needed(self) -> tuple[Unit, ...]:
@@ -429,8 +331,3 @@ class _Reader:
                 met.update(unit.operands)
             kept.append(unit)
         return tuple(kept[::-1])
-
-
-_ROOTS = ("sqrt", "rsqrt")
-_SHIFTS = ("add", "sub", "mul", "div", "neg", "add_any")
-_AFTER = primitives.VIEWS | set(_SHIFTS)

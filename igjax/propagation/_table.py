@@ -6,7 +6,7 @@ from igjax import _checks
 from igjax._tree import strong
 from igjax.propagation import composites
 from igjax.propagation._multipliers import reading_of
-from igjax.propagation._reading import Reading
+from igjax.propagation._units import Reading
 
 
 class Entry(NamedTuple):
@@ -99,5 +99,5 @@ def _entries(reading: Reading):
                 tuple(shapes[unit.outputs[0]].shape),
                 missing if rule is None else rule.name,
             )
-        for body in unit.bodies:
+        for body in unit.bodies[-1:] if unit.kind == "loop" else unit.bodies:
             yield from _entries(body)

@@ -18,20 +18,16 @@ import fnmatch
 from collections.abc import Callable
 
 from igjax.propagation import _primitives as primitives
-from igjax.propagation._reading import Reading, Unit
-from igjax.propagation.rules import (
-    Rule,
-    box as _box,
-    epsilon,
-    flat,
-    gamma,
+from igjax.propagation._rule import Rule
+from igjax.propagation._units import Reading, Unit
+from igjax.propagation.change_rules import rescale
+from igjax.propagation.layer_rules import box as _box, epsilon, flat, gamma, zplus
+from igjax.propagation.unit_rules import (
     gradient,
     identity,
-    rescale,
     signal_takes_all,
     stop,
     uniform,
-    zplus,
 )
 
 __all__ = [

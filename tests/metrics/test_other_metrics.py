@@ -3,12 +3,14 @@
 import functools
 from typing import Any
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from flax import nnx
 
 import igjax
 from igjax import metrics
@@ -98,6 +100,54 @@ def test_randomization_sees_which_layers_a_method_depends_on():
     np.testing.assert_allclose(same.value, 1)
     alone = metrics.randomization(igjax.gradient(f), layers, draws=2, cascading=False)
     assert alone(KEY, x, None, parameters).value.shape == (3,)
+
+
+class _Nnx(nnx.Module):
+    """Two layers; the head has a bias that no slope sees."""
+
+    def __init__(self, rngs):
+        self.body = nnx.Linear(9, 4, rngs=rngs, param_dtype=jnp.float64)
+        self.head = nnx.Linear(4, 1, rngs=rngs, param_dtype=jnp.float64)
+
+    def __call__(self, x):
+        return self.head(jnp.tanh(self.body(x)))[0]
+
+
+def _of_nnx():
+    graph, state = nnx.split(_Nnx(nnx.Rngs(0)))
+    return lambda x, state: nnx.merge(graph, state)(x), state, ("head", "body")
+
+
+def _of_equinox():
+    model = eqx.nn.MLP(9, "scalar", 4, 1, jnp.tanh, key=jax.random.key(1))
+    return lambda x, model: model(x), model, (".layers[1]", ".layers[0]")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [_of_nnx, _of_equinox])
+def test_parameters_of_nnx_and_equinox_are_randomized_by_layer(make):
+    f, parameters, layers = make()
+    x = np.cos(np.arange(9.0))
+    changed = metrics.randomized(KEY, parameters, layers[0])
+    paths = jax.tree_util.tree_leaves_with_path(changed)
+    before = jax.tree.leaves(parameters)
+    moved = set()
+    for (path, new), old in zip(paths, before, strict=True):
+        if not callable(new):
+            np.testing.assert_array_equal(np.sort(new, None), np.sort(old, None))
+            if (np.asarray(new) != np.asarray(old)).any():
+                moved.add(layers[0] in jax.tree_util.keystr(path))
+    assert moved == {True}
+    for cascading in (True, False):
+        measure = metrics.randomization(
+            igjax.gradient(f), layers, draws=8, cascading=cascading
+        )
+        found = measure(KEY, x, None, parameters)
+        assert found.value.shape == (2,)
+        assert found.value[-1] < 0.9
+    ignorant = lambda x, baseline, p: igjax.gradient(lambda x: (x**3).sum())(x)
+    same = metrics.randomization(ignorant, layers, draws=2)(KEY, x, None, parameters)
+    np.testing.assert_allclose(same.value, 1)
 
 
 def test_randomized_parameters_keep_their_entries():

@@ -18,6 +18,7 @@ from igjax.perturbation import (
     owen_values,
     permutation_importance,
     rise,
+    sampled_interactions,
     shapley_interactions,
     shapley_values,
 )
@@ -188,6 +189,43 @@ def test_interactions_of_second_order_are_the_matrix():
     np.testing.assert_allclose(result.values, a, atol=1e-12)
 
 
+@pytest.mark.slow
+def test_sampled_interactions_of_second_order_are_the_matrix():
+    game = second_order(20)
+    a = np.cos(np.add.outer(np.arange(20), np.arange(20)) ** 1.5)
+    result = sampled_interactions(game.f, budget=2000)(KEY, np.ones(20), 0.0)
+    np.testing.assert_allclose(result.values, a, atol=1e-3)
+    assert abs(result.delta) < 1e-3
+    assert result.forwards <= 2000
+
+
+@pytest.mark.slow
+def test_sampled_interactions_cover_the_exact_ones():
+    n = 9
+    w = jnp.asarray(np.random.default_rng(2).normal(size=(2, n)))
+    f = lambda x: x[0] * x[1] * x[2] + jnp.tanh(w[0] @ x) * (w[1] @ x)
+    exact = shapley_interactions(f)(np.ones(n), 0.0).values
+    attribute = sampled_interactions(f, budget=400)
+    keys = jax.random.split(KEY, 200)
+    found = jax.vmap(lambda key: attribute(key, np.ones(n), 0.0))(keys)
+    wrong = np.abs(found.values - exact[None])
+    covered = np.asarray(wrong <= found.error)
+    off = ~np.eye(n, dtype=bool)
+    assert 0.92 < covered[:, off].mean() < 0.985
+    assert 0.92 < covered[:, ~off].mean() < 0.985
+    assert np.sqrt((wrong**2).mean()) < 0.2 * np.sqrt((exact**2).mean())
+    # The mean over keys is the matrix: no bias.
+    bias = np.abs(found.values.mean(0) - exact)
+    assert (bias < 4 * found.values.std(0) / np.sqrt(200) + 1e-9).all()
+
+
+def test_sampled_interactions_refuse_what_they_cannot_know():
+    with pytest.raises(ValueError, match="at least 6 features, got 3"):
+        sampled_interactions(lambda x: x.sum())(KEY, np.ones(3), 0.0)
+    with pytest.raises(ValueError, match="budget must be at least 844 scores"):
+        sampled_interactions(lambda x: x.sum(), budget=800)(KEY, np.ones(20), 0.0)
+
+
 def test_interactions_of_pytrees_are_pytrees_of_pytrees():
     f = lambda x: x["a"][0] * x["b"].sum() + x["a"][1]
     x = {"a": np.array([1.0, 2.0]), "b": np.ones((2, 2))}
@@ -303,3 +341,55 @@ def test_options_out_of_range_are_refused(call, match):
 def test_ablation_is_the_last_of_the_orders():
     game = majority(5)
     assert np.max(np.abs(ablation(game.f)(np.ones(5), 0.0).values)) == 0
+
+
+def _bumpy(n):
+    w = jnp.asarray(np.random.default_rng(4).normal(size=(2, n)))
+    return lambda x: jnp.tanh(w[0] @ x) + 0.3 * (w[1] @ x)
+
+
+def _owen_of_singles(f, **options):
+    attribute = owen_values(f, **options)
+    return lambda key, x, baseline: attribute(key, x, baseline, np.arange(len(x)))
+
+
+_TOLD = {
+    "lime": lambda f, **options: lime(f, width=np.inf, **options),
+    "rise": rise,
+    "owen_values": _owen_of_singles,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _TOLD)
+def test_a_tolerance_is_met_checked_and_true_or_the_budget_is_spent(name):
+    method, n = _TOLD[name], 11
+    f, x = _bumpy(n), np.ones(n)
+    exactly = shapley_values if name == "owen_values" else banzhaf_values
+    exact = exactly(f, budget=2**n)(KEY, x, 0.0)
+    most = 2000 if name == "lime" else 20_000  # of 2048 masks lime would score all
+    loose = method(f, budget=most, tolerance=0.3)
+    tight = method(f, budget=200, tolerance=1e-4)
+    keys = jax.random.split(KEY, 40)
+    found = jax.vmap(lambda key: loose(key, x, 0.0))(keys)
+    met = found.status == igjax.Status.TOLERANCE_MET
+    assert met.mean() > 0.7
+    assert set(np.unique(found.status)) <= {
+        igjax.Status.TOLERANCE_MET,
+        igjax.Status.NOT_VERIFIED,
+        igjax.Status.BUDGET_SPENT,
+    }
+    size = np.abs(found.values).sum(1)
+    assert (np.asarray(found.error.sum(1))[met] <= 0.3 * size[met]).all()
+    off = np.abs(found.values - exact.values[None]).sum(1)
+    assert (off[met] <= 0.3 * size[met]).mean() > 0.95
+    spent = tight(KEY, x, 0.0)
+    assert spent.status == igjax.Status.BUDGET_SPENT
+    assert spent.forwards <= 200
+    assert found.forwards.max() < most / 2
+
+
+def test_a_tolerance_that_is_none_is_refused():
+    for method in (lime, rise, owen_values):
+        with pytest.raises(ValueError, match="tolerance must be"):
+            method(lambda x: x.sum(), tolerance=-1.0)

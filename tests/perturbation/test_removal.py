@@ -95,6 +95,40 @@ def test_windows_of_several_inputs():
         np.testing.assert_allclose(values, wanted, atol=1e-9)
 
 
+def one_convolution(x):
+    """Captum's BasicModel_ConvNet_One_Conv, first output, of two images added up."""
+    both = jnp.broadcast_to(x[0] + x[1], (4, 4))
+    maps = jax.lax.conv(both[None, None], jnp.ones((2, 1, 3, 3)), (1, 1), "VALID")[0]
+    maps = jax.nn.relu(maps + jnp.array([-50.0, -75.0])[:, None, None])
+    return jax.nn.relu(maps.reshape(-1) @ jnp.array([1.0, 1, 1, 1, 1, -1, -1, -1]))
+
+
+IMAGE = np.arange(16.0).reshape(4, 4)
+
+
+def test_windows_over_a_convolution_agree_with_the_literals_of_captum():
+    x, zeros = (IMAGE, np.ones((4, 4))), (0.0, 0.0)
+    whole = occlusion(one_convolution, ((4, 4), (4, 4)))(x, zeros).values
+    for values, wanted in zip(whole, (67, 13), strict=True):
+        np.testing.assert_allclose(values, np.full((4, 4), wanted), atol=1e-9)
+    x = IMAGE, np.ones((4, 1))
+    windows, strides = ((2, 4), (2, 1)), ((2, 1), (1, 1))
+    found = occlusion(one_convolution, windows, strides)(x, zeros).values
+    rows = np.array([17.0, 17, 67, 67])[:, None]
+    np.testing.assert_allclose(found[0], np.broadcast_to(rows, (4, 4)), atol=1e-9)
+    np.testing.assert_allclose(found[1][:, 0], [10, 10, 8, 6], atol=1e-9)
+
+
+def test_ablation_of_a_convolution_agrees_with_the_literals_of_captum():
+    # A neuron of fc1, which is positive here, so that its ReLU does not matter.
+    x, zeros = (IMAGE, np.ones((4, 4))), (0.0, 0.0)
+    found = ablation(one_convolution)(x, zeros).values
+    image = [[0, 2, 4, 3], [4, 9, 10, 7], [4, 13, 14, 11], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found[0], image, atol=1e-9)
+    ones = [[1, 2, 2, 1], [1, 2, 2, 1], [1, 2, 2, 1], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found[1], ones, atol=1e-9)
+
+
 def test_windows_of_numbers_have_no_axes():
     relu = jax.nn.relu
     f = lambda x: relu(relu(x[0] - 1) - relu(x[1]))

@@ -8,7 +8,15 @@ import pytest
 import igjax
 from igjax.perturbation import _design, banzhaf_values, shapley_values
 
-from .games import additive, by_orders, majority, multilayer, second_order, unanimity
+from .games import (
+    additive,
+    by_orders,
+    majority,
+    multi_input,
+    multilayer,
+    second_order,
+    unanimity,
+)
 
 KEY = jax.random.key(0)
 GAMES = [unanimity([1, 3], 5), unanimity([0, 1, 2, 4, 5], 7), majority(7), additive(6)]
@@ -66,6 +74,52 @@ def test_shapley_values_agree_with_the_literals_of_captum(x, baseline, labels, e
     attribute = igjax.grouped(multilayer, max(labels) + 1, method=method)
     result = attribute(np.array(x), np.array(baseline), np.array(labels))
     np.testing.assert_allclose(result.values, expected, atol=1e-6)
+
+
+# Inputs that are added up; each value alone, whatever the mask of the others is.
+APART = [
+    (
+        ([23.0, 0, 0], [20.0, 0, 50], [0.0, 100, 10]),
+        ([90, 0, 0], [78, 0, 198], [0, 398, 38]),
+    ),
+    (
+        ([20.0, 50, 30], [0.0, 100, 0], [0.0, 10, 0]),
+        ([78, 198, 118], [0, 398, 0], [0, 38, 0]),
+    ),
+]
+TOGETHER = [
+    (
+        ([23.0, 100, 0], [20.0, 50, 30], [0.0, 100, 10]),
+        ([1, 1, 1], [0, 1, 2], [0, 1, 2]),
+        {0.0: [76.6666667, 1088.6666667, 156.6666667], (2.0, 3.0, 4.0): [52, 1040, 132]},
+    ),
+    (
+        ([20.0, 50, 30], [0.0, 100, 0], [2.0, 10, 3]),
+        ([0, 1, 0], [0, 1, 2], [0, 0, 0]),
+        {0.0: [255, 595, 0], (2.0, 3.0, 4.0): [184, 580, -12]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("x", "expected"), APART)
+def test_shapley_values_of_several_inputs_agree_with_captums_kernel_shap(x, expected):
+    # Its tolerance is 1: it samples, and what it lists are the values of the ends.
+    x = tuple(map(np.array, x))
+    result = shapley_values(multi_input)(KEY, x, (0.0, 0.0, 0.0))
+    assert result.forwards == 2**9
+    for values, wanted in zip(result.values, expected, strict=True):
+        np.testing.assert_allclose(values, wanted, atol=1)
+
+
+@pytest.mark.parametrize(("x", "labels", "expected"), TOGETHER)
+def test_groups_over_several_inputs_agree_with_captums_kernel_shap(x, labels, expected):
+    method = lambda f: lambda *args: shapley_values(f)(KEY, *args)
+    attribute = igjax.grouped(multi_input, 3, method=method)
+    given = tuple(map(np.array, x)), tuple(map(np.array, labels))
+    for start, wanted in expected.items():
+        baseline = tuple(map(np.array, start)) if start else (0.0, 0.0, 0.0)
+        values = attribute(given[0], baseline, given[1]).values
+        np.testing.assert_allclose(values, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import igjax
 from igjax.propagation import deeplift, epsilon, guided_gradient, relevance
 
 AXIOMS = (
@@ -26,11 +27,25 @@ AXIOMS = (
 YES, NO = "yes", "no"
 TABLE = {
     "`deeplift`": (YES, YES, YES, NO, YES, NO, YES),
+    "`expected(deeplift)`": (YES, YES, YES, NO, YES, NO, NO),
     "`relevance`": (NO, NO, YES, NO, YES, NO, YES),
     "`guided_gradient`": (NO, NO, YES, NO, NO, YES, NO),
 }
+
+
+def rows(x):
+    """Baselines of an expectation: 0, and another that treats all features alike."""
+    return jnp.stack([jnp.zeros_like(x), jnp.full_like(x, 0.5)])
+
+
+def deepshap(f):
+    explain = igjax.expected(deeplift(f))
+    return lambda x, baseline: explain(jax.random.key(0), x, rows(x))
+
+
 METHODS = {
     "`deeplift`": deeplift,
+    "`expected(deeplift)`": deepshap,
     "`relevance`": lambda f: relevance(f, (("layer", epsilon(0.0)),)),
     "`guided_gradient`": guided_gradient,
 }
@@ -77,8 +92,9 @@ def differ(a, b) -> float:
 
 def complete(method):
     f = net
-    zeros = jnp.zeros(4)
-    return differ(values(method, f, X).sum(), f(jnp.asarray(X, float)) - f(zeros))
+    x = jnp.asarray(X, float)
+    start = jax.vmap(f)(rows(x)).mean() if "expected" in method else f(jnp.zeros(4))
+    return differ(values(method, f, X).sum(), f(x) - start)
 
 
 def sensitive(method):
@@ -134,6 +150,6 @@ def test_an_axiom_is_kept_or_shown_to_be_lacking(method, axiom):
 
 def test_the_table_of_the_documentation_is_this_one():
     text = PAGE.read_text("utf8")
-    rows = re.findall(r"^\| (`\w+`) \| ((?:(?:yes|no) \|? ?){7})", text, re.MULTILINE)
+    rows = re.findall(r"^\| (`[\w()]+`) \| ((?:(?:yes|no) \|? ?){7})", text, re.MULTILINE)
     assert {name: tuple(re.findall("yes|no", cells)) for name, cells in rows} == TABLE
     assert f"| method | {' | '.join(AXIOMS)} |" in text

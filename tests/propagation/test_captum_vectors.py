@@ -98,6 +98,21 @@ def test_deepshap_is_the_expectation_of_deeplift(rows, values):
     assert abs(result.delta) < 1e-12
 
 
+def test_deepshap_of_another_example():
+    explain = igjax.expected(deeplift(relu_linear))
+    rows = arrays([[0] * 3, [1] * 3], [[0] * 3, [1] * 3])
+    result = explain(jax.random.key(0), arrays([2, 3, 4], [2.3, 5, 4]), rows)
+    for got, want in zip(result.values, ([4.5, 2.5, 0], [3.6, 13.5, 0]), strict=True):
+        close(got, want)
+
+
+def test_deepshap_of_a_batch_whose_baselines_are_all_zero():
+    explain = igjax.expected(deeplift(relu_deeplift))
+    rows = jax.vmap(explain, in_axes=(None, 0, None))
+    x = jnp.tile(jnp.array([1.0, 2.0]), (4, 1))
+    close(rows(jax.random.key(0), x, jnp.zeros((4, 2))).values, [[2, 1]] * 4)
+
+
 def test_a_maximum_of_four():
     for baseline, want in (([1, 2, 3, 9], [0, 0, 0, -8]), ([4, 8, 6, 7], [0, -7, 0, 0])):
         close(deeplift(jnp.max)(jnp.ones(4), jnp.array(baseline, float)).values, want)
@@ -108,6 +123,23 @@ def test_a_sigmoid_of_a_sum():
     f = lambda x: jax.nn.sigmoid(relu(x.sum()) / 100)
     x = jnp.arange(20.0)
     close(deeplift(f)(x, 0.0).values, x / 190 * (jax.nn.sigmoid(1.9) - 0.5))
+
+
+def test_a_sigmoid_that_saturates():
+    # SigmoidDeepLiftModel, weights 1, ten hidden units; a gradient would be 0.
+    f = lambda x: jax.nn.sigmoid(relu(jnp.ones((10, 20)) @ x).sum())
+    close(deeplift(f)(jnp.arange(20.0), 0.0).values, jnp.arange(20.0) / 190 / 2)
+
+
+def test_a_softmax_whose_logits_are_alike():
+    # SoftmaxDeepLiftModel, weights 1: all outputs are a tenth, whatever x is.
+    def f(x):
+        logits = jnp.ones((10, 10)) @ relu(jnp.ones((10, 20)) @ x)
+        return jax.nn.softmax(logits)[2]
+
+    result = deeplift(f)(jnp.arange(20.0), 0.0)
+    np.testing.assert_allclose(result.values, np.zeros(20), atol=1e-12)
+    assert abs(result.delta) < 1e-12
 
 
 def multilayer(x):
@@ -133,6 +165,43 @@ def test_layers():
     x, zeros = arrays([-10, 1, -5], [3, 3, 1]), arrays([0] * 3, [0] * 3)
     for layer in ("parts", "on"):
         close(layer_deeplift(relu_linear, layer)(x, zeros).values, [0, 15])
+
+
+def test_a_layer_that_is_a_maximum():
+    f = lambda x: named(jnp.max(x), "pool")
+    for baseline, want in (([1, 2, 3, 9], -8), ([4, 8, 6, 7], -7)):
+        got = layer_deeplift(f, "pool")(jnp.ones(4), jnp.array(baseline, float))
+        close(got.values, want)
+
+
+def test_a_layer_with_another_argument():
+    def scaled(x, third):
+        parts = [jnp.array([3.0, 1, 0]) @ x[0], third * jnp.array([2.0, 3, 0]) @ x[1]]
+        return relu(named(jnp.stack(parts), "parts")).sum()
+
+    x, zeros = arrays([-10, 1, -5], [3, 3, 1]), arrays([0] * 3, [0] * 3)
+    close(layer_deeplift(scaled, "parts")(x, zeros, 3.0).values, [0, 45])
+
+
+def test_a_layer_named_twice():
+    # BasicModel_MultiLayer with two outputs of one module, from three rows of zeros.
+    def twice(x):
+        hidden = jnp.ones((4, 3)) @ x + jnp.array([-10.0, 1, 1, 1])
+        return (named(relu(hidden), "on") + named(relu(1 * hidden), "on")).sum() - 1
+
+    result = layer_deeplift(twice, "on")(jnp.array([-10.0, 1, -5]), 0.0)
+    for got in result.values:
+        close(got, [0, -1, -1, -1])
+
+
+def test_deepshap_of_a_neuron():
+    trunk, _ = igjax.cut(relu_linear, "parts")
+    x, rows = arrays([-10, 1, -5], [3, 3, 1]), arrays([[0] * 3] * 3, [[0] * 3] * 3)
+    for neuron, wants in ((0, ([-30, 1, 0], [0, 0, 0])), (1, ([0, 0, 0], [6, 9, 0]))):
+        explain = igjax.expected(deeplift(lambda x, k=neuron: trunk(x)[k]))
+        values = explain(jax.random.key(0), x, rows).values
+        for got, want in zip(values, wants, strict=True):
+            close(got, want)
 
 
 def test_neurons_are_functions():
@@ -213,6 +282,22 @@ def test_several_layers_with_biases():
     close(relevance(multilayer, only(SMALL))(jnp.array([1.0, 2, 3])).values, [3, 6, 9])
 
 
+def test_two_inputs_share_what_their_sum_gets():
+    # Captum: (16, 32, 48) for the first, what both get together, and a delta of -104.
+    x = arrays([1, 2, 3], [3, 6, 9])
+    result = relevance(lambda x: multilayer(x[0] + x[1]), only(SMALL))(x)
+    for got, want in zip(result.values, ([4, 8, 12], [12, 24, 36]), strict=True):
+        close(got, want)
+    close(result.delta, 8)  # the biases -10 + 1 + 1 + 1 - 1 keep their share
+
+
+def test_all_layers_of_two_examples():
+    for scale in (1.0, 2.0):
+        x = scale * jnp.array([1.0, 2, 3])
+        close(relevance(simple, only(SMALL))(x).values, scale * np.array([18, 36, 54]))
+        close(layer_relevance(simple, "on", only(SMALL))(x).values, [36 * scale] * 3)
+
+
 # -- a convolutional network
 
 
@@ -242,11 +327,35 @@ def test_guided_and_deconvolved_convolutions():
     close(deconvnet_gradient(one_convolution)(IMAGE).values, deconvolved)
 
 
-def test_two_inputs_of_a_convolution():
+@pytest.mark.parametrize(
+    ("method", "want"),
+    [
+        (guided_gradient, [[1, 2, 2, 1], [2, 4, 4, 2], [2, 4, 4, 2], [1, 2, 2, 1]]),
+        (deconvnet_gradient, [[2, 3, 3, 1], [3, 5, 5, 2], [3, 5, 5, 2], [1, 2, 2, 1]]),
+    ],
+)
+def test_two_inputs_of_a_convolution(method, want):
     f = lambda x: one_convolution(x[0] + x[1])
-    values = guided_gradient(f)((IMAGE, jnp.ones((4, 4)))).values
-    for got in values:
-        close(got, [[1, 2, 2, 1], [2, 4, 4, 2], [2, 4, 4, 2], [1, 2, 2, 1]])
+    for got in method(f)((IMAGE, jnp.ones((4, 4)))).values:
+        close(got, want)
+
+
+@pytest.mark.parametrize(
+    ("method", "want"),
+    [
+        (guided_gradient, [[0, 1, 1, 1], [1, 3, 3, 2], [1, 3, 3, 2], [1, 2, 2, 1]]),
+        (deconvnet_gradient, [[2, 3, 3, 1], [3, 5, 5, 2], [3, 5, 5, 2], [1, 2, 2, 1]]),
+    ],
+)
+def test_neurons_of_a_convolution(method, want):
+    # fc1, before its ReLU: a neuron, and the sum over a slice of one.
+    def fc1(x):
+        maps = lax.conv(x[None, None], jnp.ones((2, 1, 3, 3)), (1, 1), "VALID")
+        maps = relu(maps[0] + jnp.array([-50.0, -75.0])[:, None, None])
+        return jnp.array([[1.0, 1, 1, 1, 1, -1, -1, -1]] * 4) @ maps.reshape(-1)
+
+    for neuron in (lambda x: fc1(x)[0], lambda x: fc1(x)[0:1].sum()):
+        close(method(neuron)(IMAGE).values, want)
 
 
 def test_guided_grad_cam():

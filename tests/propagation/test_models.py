@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import igjax
-from igjax.propagation import CP, EPSILON_PLUS, deeplift, epsilon, relevance
+from igjax.propagation import CP, EPSILON_PLUS, deeplift, relevance
 
 from ..registry import ZOO
 
@@ -133,16 +133,45 @@ def _recurrent(start):
     return loop, unrolled
 
 
-def test_a_loop_is_as_if_it_were_unrolled(getkey):
-    loop, unrolled = _recurrent(jnp.zeros(3))
+@pytest.mark.parametrize("start", [[0.0, 0.0, 0.0], [0.3, -0.5, 0.8]])
+def test_a_loop_is_as_if_it_were_unrolled(start, getkey):
+    loop, unrolled = _recurrent(jnp.array(start))
     x, baseline = (jax.random.normal(getkey(), (4, 3)) for _ in range(2))
     results = [deeplift(f)(x, baseline) for f in (loop, unrolled)]
     np.testing.assert_allclose(results[0].values, results[1].values, rtol=1e-11)
     assert abs(results[0].delta) < 1e-14
-    # In the first step the hidden state is a constant, and its product no layer.
-    rules = (("layer", epsilon(1e-12)),)
-    values = [relevance(f, rules)(x).values for f in (loop, unrolled)]
-    np.testing.assert_allclose(*values, rtol=1e-6, atol=1e-9)
+    values = [relevance(f)(x).values for f in (loop, unrolled)]
+    np.testing.assert_allclose(*values, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_whose_carries_wake_up_one_after_the_other(reverse, length, getkey):
+    # What x moves after one round moves the second carry after two, and both are told.
+    def cell(state, v):
+        near, far = state
+        new = jnp.tanh(near + v) * (1 + far)
+        return (new, near), new * far
+
+    start = (jnp.array([0.5, -0.2]), jnp.array([0.7, 0.3]))
+    weights = jnp.arange(1.0, 1.0 + 2 * length).reshape(length, 2)
+
+    def loop(x):
+        (near, far), rows = jax.lax.scan(cell, start, x, reverse=reverse)
+        return (near * far).sum() + (rows * weights).sum()
+
+    def unrolled(x):
+        state, rows = start, []
+        for v in x[::-1] if reverse else x:
+            state, row = cell(state, v)
+            rows.append(row)
+        rows = jnp.stack(rows[::-1] if reverse else rows)
+        return (state[0] * state[1]).sum() + (rows * weights).sum()
+
+    x = jax.random.normal(getkey(), (length, 2))
+    one, other = relevance(loop)(x), relevance(unrolled)(x)
+    np.testing.assert_allclose(one.score, other.score, rtol=1e-12)
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.slow

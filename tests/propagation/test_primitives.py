@@ -13,9 +13,11 @@ from igjax.propagation import (
     EPSILON,
     Rule,
     _primitives as tables,
+    alpha_beta,
     deeplift,
     epsilon,
     flat,
+    gamma,
     gradient,
     guided_gradient,
     integrated,
@@ -23,6 +25,7 @@ from igjax.propagation import (
     rescale,
     stop,
     units,
+    zplus,
 )
 
 TABLES = (
@@ -221,3 +224,22 @@ def test_a_rule_of_ones_own():
     np.testing.assert_allclose(
         relevance(f, rules)(x).values, x * (1 - jnp.tanh(x) ** 2) / 2
     )
+
+
+def test_what_is_known_to_be_positive_changes_no_value():
+    # After a ReLU half of the bounds of a layer are not computed; of -relu they are.
+    rng = np.random.default_rng(0)
+    kernel, weights = jnp.asarray(rng.normal(size=(3, 2, 3))), rng.normal(size=(12,))
+    taps = ("NWC", "WIO", "NWC")
+    conv = lambda x: lax.conv_general_dilated(
+        x[None], kernel, (1,), "SAME", None, None, taps
+    )
+    relu = jax.nn.relu
+    above = lambda y: (relu(conv(y))[0, :8:2] + 3).reshape(-1) @ jnp.asarray(weights)
+    known, unknown = lambda x: above(relu(x)), lambda x: above(-jnp.minimum(-x, 0) + 0)
+    x = jnp.asarray(rng.normal(size=(8, 2)))
+    for rule in (zplus(), alpha_beta(), gamma()):
+        rules = (("layer", rule), ("maximum", gradient()), ("activation", gradient()))
+        one, other = (relevance(f, rules)(x).values for f in (known, unknown))
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+        assert np.abs(one).max() > 1e-3

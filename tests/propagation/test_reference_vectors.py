@@ -22,6 +22,7 @@ from igjax.propagation import (
     flat,
     gamma,
     relevance,
+    reveal_cancel,
     wsquare,
     zplus,
 )
@@ -88,6 +89,97 @@ DEEPLIFT = {
 }
 
 
+REVEAL = (("activation", reveal_cancel()), ("maximum", reveal_cancel()))
+# f, x, baseline, values: what is added and what is taken away, each with its Shapley value.
+REVEALED = {
+    # The smaller of two, section 3.5.2 of the paper: Rescale and gradients give all to one.
+    "minimum": (lambda x: x[0] - relu(x[0] - x[1]), [3, 1], 0, [1 / 2, 1 / 2]),
+    "minimum, turned": (lambda x: x[0] - relu(x[0] - x[1]), [1, 3], 0, [1 / 2, 1 / 2]),
+    "jnp.minimum": (lambda x: jnp.minimum(x[0], x[1]), [3, 1], 0, [1 / 2, 1 / 2]),
+    "jnp.maximum": (lambda x: jnp.maximum(x[0], x[1]), [3, 1], 0, [5 / 2, 1 / 2]),
+    # Both inputs on: their conjunction, of which neither is nothing.
+    "and": (lambda x: relu(x[0] + x[1] - 1), [1, 1], 0, [1 / 2, 1 / 2]),
+    # relu(x1 - x2) at (2, 1): up 2, down -1; either first: up (2 + 1) / 2, down -1 / 2.
+    "cancelling": (lambda x: relu(x[0] - x[1]), [2, 1], 0, [3 / 2, -1 / 2]),
+    # All that is taken away hides what was added: Rescale sees no change and gives 0.
+    "hidden": (lambda x: relu(x[0] - x[1]), [2, 2], 0, [1, -1]),
+    # Contributions of one sign share what they cause in proportion.
+    "shared": (
+        lambda x: relu(x[0] + 2 * x[1] - x[2]),
+        [1, 1, 1],
+        0,
+        [5 / 6, 5 / 3, -1 / 2],
+    ),
+    # Biases belong to the reference: from -1, up 3 alone gives 2, after down 1 gives 1.
+    "a bias": (lambda x: relu(3 * x[0] - x[1] - 1), [1, 1], 0, [3 / 2, -1 / 2]),
+    # A dense layer, its bias, and a view of it are the same sum.
+    "a layer": (
+        lambda x: relu((jnp.array([[3.0, -1.0]]) @ x).reshape(1, 1) - 1).sum(),
+        [1, 1],
+        0,
+        [3 / 2, -1 / 2],
+    ),
+    # Each of two layers sees the whole change of its inputs, 1 of the first: Rescale there.
+    "two layers": (
+        lambda x: relu(2 * relu(x[0] - x[1]) - 1),
+        [2, 1],
+        0,
+        [3 / 2, -1 / 2],
+    ),
+    "a square": (lambda x: jnp.square(x[0] - x[1]), [2, 1], 0, [2, -1]),
+}
+
+
+@pytest.mark.parametrize("name", REVEALED)
+def test_reveal_cancel_by_hand(name):
+    f, x, baseline, values = REVEALED[name]
+    result = deeplift(f, REVEAL)(jnp.asarray(x, float), baseline)
+    np.testing.assert_allclose(result.values, values, atol=1e-12)
+    assert abs(result.delta) < 1e-14
+    assert result.status == igjax.Status.NO_TOLERANCE
+
+
+def _shapley_of_signs(curve, w, bias, d):
+    """Values of curve(w @ x + bias) from 0: the game of two players, by hand."""
+    parts = w * d
+    up, down = parts[parts > 0].sum(), parts[parts < 0].sum()
+    g = lambda z: float(curve(z + bias))
+    of_up = (g(up) - g(0) + g(up + down) - g(down)) / 2
+    of_down = (g(down) - g(0) + g(up + down) - g(up)) / 2
+    return np.where(parts > 0, parts / up * of_up, parts / down * of_down)
+
+
+@pytest.mark.parametrize("curve", [jax.nn.gelu, jnp.tanh, jax.nn.softplus, relu])
+def test_reveal_cancel_is_a_game_of_two_players(curve):
+    rng = np.random.default_rng(0)
+    w, d, bias = rng.normal(size=(3, 7))
+    f = lambda x: curve(jnp.asarray(w) @ x + bias[0])
+    got = deeplift(f, REVEAL)(jnp.asarray(d), jnp.zeros(7))
+    want = _shapley_of_signs(curve, w, bias[0], d)
+    np.testing.assert_allclose(got.values, want, rtol=1e-9)
+
+
+def test_reveal_cancel_adds_up_through_convolutions_norms_skips_and_loops():
+    rng = np.random.default_rng(1)
+    kernel, x, r = (jnp.asarray(rng.normal(size=s)) for s in ((3, 2, 2), (9, 2), (9, 2)))
+    taps = ("NWC", "WIO", "NWC")
+
+    def conv(x):
+        y = jax.lax.conv_general_dilated(x[None], kernel, (1,), "SAME", None, None, taps)
+        return (y[0] - 0.1) * jnp.array([[1.5, -0.7]]) + 0.2
+
+    def f(x):
+        y = relu(conv(x) + x)
+        y = jnp.concatenate([y[:4], y[4:]]) - jnp.flip(x, 0)
+        round = lambda h, v: (jnp.tanh(h - 0.5 * v), None)
+        return jax.lax.scan(round, jnp.zeros(2), jax.nn.gelu(y))[0].sum()
+
+    result = deeplift(f, REVEAL)(x, r)
+    assert abs(result.delta) < 1e-14 < np.abs(result.values).min()
+    assert result.status == igjax.Status.NO_TOLERANCE
+    assert np.abs(result.values - deeplift(f)(x, r).values).max() > 1e-2
+
+
 def test_a_softmax_does_not_explode_where_all_logits_move_alike():
     baseline = jnp.array([0.3, -0.2, 0.1])
     for move in (0.0, 5.0, 30.0):
@@ -96,6 +188,21 @@ def test_a_softmax_does_not_explode_where_all_logits_move_alike():
         # Softmax has slopes of at most 1/4.
         assert np.abs(result.values / (x - baseline)).max() < 0.3
         assert abs(result.delta) < 1e-13
+
+
+def test_a_softmax_whose_logits_all_move_far():
+    # Each exponential of one end vanishes, in units of the other's.
+    f = lambda x: jax.nn.softmax(x)[0]
+    for dtype, move in (("float32", 90.0), ("float64", 900.0), ("float32", 5e3)):
+        start = jnp.array([0.0, 0.1, -0.2], dtype)
+        x = start + jnp.asarray(move, dtype) + jnp.array([0.5, 0.0, 0.1], dtype)
+        result = deeplift(f)(x, start)
+        assert np.isfinite(result.values).all()
+        near = move < 1000
+        assert (abs(result.delta) < 64 * jnp.finfo(dtype).eps) or not near
+        assert (result.status == igjax.Status.NO_TOLERANCE) == near
+    alike = deeplift(f)(jnp.full(4, 1900.0), jnp.zeros(4))
+    np.testing.assert_allclose(alike.values.sum(), 0, atol=1e-12)
 
 
 def test_masked_and_vanishing_weights():

@@ -22,6 +22,7 @@ from igjax.propagation import (
     layer_deeplift,
     layer_relevance,
     relevance,
+    reveal_cancel,
 )
 
 W = np.random.default_rng(5).normal(size=(5, 3))
@@ -40,6 +41,7 @@ def score(x, w):
 
 METHODS: dict[str, Any] = {
     "deeplift": deeplift(score),
+    "deeplift by RevealCancel": deeplift(score, (("activation", reveal_cancel()),)),
     "relevance": relevance(score),
     "relevance by CP": relevance(score, CP),
     "relevance by gamma": relevance(score, (("layer", gamma()),)),
