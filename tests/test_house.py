@@ -13,6 +13,7 @@ import igjax
 # `import igjax` must not reach it.
 ORDER = [
     "_tree",
+    "_gauss",
     "_checks",
     "frameworks",
     "_program",
