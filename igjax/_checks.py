@@ -86,10 +86,12 @@ def _fit(caller: str, key: str, leaf, baseline) -> None:
             f"{type(baseline).__name__}. Pass 0.0, igjax.baselines.zeros(x) or an array."
         )
     if np.shape(baseline) not in ((), np.shape(leaf)):
+        rows = np.ndim(baseline) and np.shape(baseline)[1:] == np.shape(leaf)
+        mean = " Rows of baselines go to igjax.expected(attribute)." if rows else ""
         raise ValueError(
             f"{caller}: baseline{key} must be a scalar or have the shape of x{key}, "
             f"{np.shape(leaf)}, got {np.shape(baseline)}. Both are one example's; batches "
-            "go through jax.vmap(attribute, in_axes=(0, None, ...))."
+            f"go through jax.vmap(attribute, in_axes=(0, None, ...)).{mean}"
         )
     complexes = [jnp.issubdtype(_dtype(a), jnp.complexfloating) for a in (leaf, baseline)]
     if complexes == [False, True]:

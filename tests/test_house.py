@@ -15,6 +15,7 @@ ORDER = [
     "_tree",
     "_gauss",
     "_checks",
+    "_labels",
     "frameworks",
     "_program",
     "attribution",
