@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
-from igjax._tree import wide_labels
+from igjax._tree import wrapped
 
 # What functions have returned, by what they were called with. The walk that looks for
 # changes (`_program/closures.py`) would take it for one if the functions held it.
@@ -171,7 +171,7 @@ def _fitting(caller: str, outputs, path: tuple) -> list[int]:
 def _taken(caller: str, outputs, path: tuple):
     """The output at a path; NaN where an index that is traced leads nowhere."""
     if _is_open(outputs, path):
-        at, inside = _wrapped(path[0], len(outputs))
+        at, inside = wrapped(path[0], len(outputs))
         taken = jnp.nan
         for k in _fitting(caller, outputs, path):
             taken = jnp.where(
@@ -180,17 +180,9 @@ def _taken(caller: str, outputs, path: tuple):
         return taken
     if not hasattr(outputs, "shape"):
         return _taken(caller, _entered(caller, outputs, path), path[1:])
-    found = [_wrapped(i, n) for i, n in zip(path, outputs.shape, strict=True)]
+    found = [wrapped(i, n) for i, n in zip(path, outputs.shape, strict=True)]
     inside = functools.reduce(operator.and_, (inside for _, inside in found), True)
     return jnp.where(inside, outputs[tuple(at for at, _ in found)], jnp.nan)
-
-
-def _wrapped(index, size: int):
-    """An index that counts from the end where it is negative, and where it exists."""
-    index = wide_labels(index)
-    index = jnp.where(index < 0, index + size, index)
-    inside = (index >= 0) & (index < size)
-    return jnp.where(inside, index, 0), inside
 
 
 def _shown(path: tuple) -> str:

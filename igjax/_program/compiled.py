@@ -47,6 +47,7 @@ class Operands(NamedTuple):
     given: Any  # the array leaves of *args, and of what f is bound to
     f_constants: Any
     path_constants: Any
+    asked: Any = ()  # what a method asks about besides: units of a layer
 
 
 class _Program(NamedTuple):
@@ -56,7 +57,16 @@ class _Program(NamedTuple):
 
 
 def attribution(
-    caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool, first=None
+    caller: str,
+    recipe,
+    f,
+    path,
+    rule,
+    chunk_size,
+    *,
+    scalar: bool,
+    first=None,
+    asked: Any = (),
 ):
     """Makes `attribute(x, baseline, *args)` of a recipe, a function of pure operands.
 
@@ -80,7 +90,7 @@ def attribution(
         call, bound = _unbind(f)
         given, static = split(caller, (bound, args))
         statics = [leaf[0] for leaf in static[1] if leaf]
-        operands = (x, baseline, given, placed())
+        operands = (x, baseline, given, placed(), asked)
         look = lambda: observe((call, path), statics, (bound, args))
         observed = look()
 
@@ -143,7 +153,7 @@ def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:
 
 def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, first):
     """Traces f and the path; returns their constants and the jitted program."""
-    x, baseline, given, rule = operands
+    x, baseline, given, rule, _ = operands
 
     def model(x, given):
         (first, keywords), args = join(given, static)
@@ -171,8 +181,8 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
     def compiled(recipe, kind: str, count):
         def run(constants, operands):
             operands = varying(operands, (constants, operands))
-            x, baseline, given, rule = operands
-            bound = Operands(*_fit(x, baseline), given, *constants)
+            x, baseline, given, rule, asked = operands
+            bound = Operands(*_fit(x, baseline), given, *constants, asked=asked)
             return recipe(f, along, bound, rule, chunk_size)
 
         run.__name__ = program_name(caller, kind, count)
