@@ -39,7 +39,7 @@ def arrays(caller: str, name: str, x):
         TypeError: if a leaf is no floating or complex array.
         ValueError: if there is none, or a size is symbolic.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x, is_leaf=_is_sparse)
     if not leaves:
         raise ValueError(f"{caller}: {name} must hold at least one array, got {x!r}.")
     for path, leaf in leaves:
@@ -55,6 +55,12 @@ def _floating(caller: str, name: str, leaf) -> None:
             f"{caller}: {name} must be an array, got a {type(leaf).__name__}. "
             "Pass frame.to_numpy(dtype='float32'), and keep frame.columns for the names."
         )
+    if _is_sparse(leaf):
+        dense = "x.toarray()[0]" if hasattr(leaf, "toarray") else "x.todense()"
+        raise TypeError(
+            f"{caller}: {name} must be a dense array, got a {type(leaf).__name__}. Pass "
+            f"{dense}: what is 0 in x counts as well, where the baseline is not."
+        )
     if not is_array(leaf):
         raise TypeError(
             f"{caller}: {name} must be a floating or complex array, got "
@@ -68,6 +74,10 @@ def _floating(caller: str, name: str, leaf) -> None:
             "labels and token ids go in *args; to attribute to token ids, embed them: "
             "igjax.from_embedding."
         )
+
+
+def _is_sparse(leaf) -> bool:
+    return hasattr(leaf, "todense") and not is_array(leaf)
 
 
 def _sized(caller: str, name: str, shape) -> None:

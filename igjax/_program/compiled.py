@@ -10,6 +10,7 @@ Tried and dropped: `jax.jit` with `f` static goes stale when a global or `self.w
 rebound and keeps every closure alive; `jax.closure_convert` hoists no concrete array.
 """
 
+import contextlib
 import functools
 import types
 import weakref
@@ -24,6 +25,7 @@ from igjax import _checks
 from igjax._program.closures import Observation, observe
 from igjax._program.jax_internals import under_named_axes, varying
 from igjax._program.tracing import trace
+from igjax._program.untraceable import argument_names, explained, paths_of
 from igjax._tree import cast_like, parameter_dtype, spread, strong, widen
 from igjax.frameworks import nnx
 
@@ -88,7 +90,7 @@ def attribution(
     def attribute(x, baseline, /, *args):
         _checks.inputs(caller, x, baseline)
         call, bound = _unbind(f)
-        given, static = split(caller, (bound, args))
+        given, static = split(caller, args, bound)
         statics = [leaf[0] for leaf in static[1] if leaf]
         operands = (x, baseline, given, placed(), asked)
         look = lambda: observe((call, path), statics, (bound, args))
@@ -99,18 +101,54 @@ def attribution(
             make = (caller, recipe, call, path, static, chunk_size, operands, scalar)
             return _build(*make, first)
 
+        untraced = functools.partial(_untraced, caller, call, bound, args, x)
         owner = _owner(call)
         if owner is None or observed.unknown or under_named_axes():
-            constants, run = build()
-            return run(constants, operands)
+            with _explained(caller, untraced):
+                constants, run = build()
+                return run(constants, operands)
         key = (recipe, id(path), chunk_size, _hint(call), *map(label, static[1]))
         key = (*key, hash(static[0]), _signature(operands))
-        program = _kept(_programs(owner), key, observed, look, build)
-        # A bridge may know what values its arguments can take.
-        getattr(f, "validate", _accept)(x, *args)
-        return program.run(program.constants, operands)
+        with _explained(caller, untraced):
+            program = _kept(_programs(owner), key, observed, look, build)
+            # A bridge may know what values its arguments can take.
+            getattr(f, "validate", _accept)(x, *args)
+            return program.run(program.constants, operands)
 
     return attribute
+
+
+@contextlib.contextmanager
+def _explained(caller: str, look):
+    """Says which argument f cannot be traced with, and where, if that is the trouble.
+
+    `look()` returns the function that was to be traced, its leaves and what these are
+    called, and how many of them, in front, are no arguments that may be bound.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = explained(caller, error, *look())
+        if found is error:
+            raise
+        raise found from error
+
+
+def _untraced(caller: str, call, bound, args, x):
+    """What an attribution was to trace, as `_explained` asks for it."""
+    given, static = split(caller, args, bound)
+    names = argument_names(call, bound, args)
+    names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
+    xs, structure = jax.tree.flatten(x)
+
+    def model(*leaves):
+        x = structure.unflatten(leaves[: len(xs)])
+        (first, keywords), rest = join(leaves[len(xs) :], static)
+        # Some fail where they are differentiated: loops of unknown length.
+        score, pull = jax.vjp(lambda x: call(*first, x, *rest, **keywords), x)
+        return pull(jax.tree.map(jnp.ones_like, score))
+
+    return model, [*xs, *given], [*(f"x{path}" for path in paths_of(x)), *names], len(xs)
 
 
 def function(caller: str, call):
@@ -125,16 +163,23 @@ def function(caller: str, call):
         statics = [leaf[0] for leaf in static[1] if leaf]
         look = lambda: observe((call,), statics, (args,))
         observed = look()
-        if observed.unknown or under_named_axes():
-            return call(*args)
+        joined = lambda given: call(*join(given, static))
+
+        def untraced():
+            names = argument_names(call, ((), {}), args)
+            names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
+            return lambda *given: joined(given), given, names, 0
 
         def build():
-            traced = trace(lambda given: call(*join(given, static)), given)
+            traced = trace(joined, given)
             return traced.constants, jax.jit(traced.run)
 
-        key = (hash(static[0]), *map(label, static[1]), _signature(given))
-        program = _kept(_programs(run), key, observed, look, build)
-        return program.run(program.constants, given)
+        with _explained(caller, untraced):
+            if observed.unknown or under_named_axes():
+                return call(*args)
+            key = (hash(static[0]), *map(label, static[1]), _signature(given))
+            program = _kept(_programs(run), key, observed, look, build)
+            return program.run(program.constants, given)
 
     return run
 
@@ -233,11 +278,22 @@ def _unbind(f):
     return f, ((), {})
 
 
-def split(caller: str, tree):
-    """Parts a pytree into its arrays and the rest, which is hashable."""
-    leaves, structure = jax.tree.flatten(tree)
-    given = [leaf for leaf in leaves if _checks.is_array(leaf)]
-    rest = tuple(None if _checks.is_array(leaf) else (leaf,) for leaf in leaves)
+def split(caller: str, args, bound=None):
+    """Parts arguments into their arrays and the rest, which is hashable.
+
+    What they are joined to is `args`, or `(bound, args)`. Numbers that f is bound to may
+    shape the program, as in a closure: they are no arrays.
+    """
+    leaves, structure = jax.tree.flatten(args)
+    traced = list(map(_checks.is_array, leaves))
+    if bound is not None:
+        first, head = jax.tree.flatten(bound)
+        leaves, structure = first + leaves, jax.tree_util.treedef_tuple((head, structure))
+        traced = [_checks.is_array(a) and not _is_number(a) for a in first] + traced
+    given = [leaf for leaf, array in zip(leaves, traced, strict=True) if array]
+    rest = tuple(
+        None if array else (leaf,) for leaf, array in zip(leaves, traced, strict=True)
+    )
     for leaf in rest:
         _checks.static(caller, leaf)
     return given, (structure, rest)
@@ -245,7 +301,16 @@ def split(caller: str, tree):
 
 def label(leaf):
     """A static leaf in a key, which must keep nothing alive: `observe` knows the rest."""
-    return id(leaf[0]) if leaf and type(leaf[0]) not in (bool, str, bytes) else leaf
+    if leaf is None:
+        return leaf
+    value = leaf[0]
+    known = _is_number(value) or type(value) in (bool, str, bytes)
+    return (type(value), value) if known else id(value)
+
+
+def _is_number(leaf) -> bool:
+    """True for a number of Python, or a scalar of NumPy."""
+    return isinstance(leaf, int | float | complex | np.generic)
 
 
 def join(given, static):
