@@ -279,6 +279,20 @@ def collectives(caller: str, rule, found: bool) -> None:
         )
 
 
+def closure(caller: str, elsewhere: bool) -> None:
+    """Checks that f closes over no arrays that are spread over a mesh, within a device.
+
+    Raises:
+        ValueError: if it does: there they are of all devices.
+    """
+    if elsewhere:
+        raise ValueError(
+            f"{caller}: f must not close over arrays on an explicit mesh where each device "
+            "has examples of its own: with the adaptive rule, mapped over a batch that is "
+            "spread over the mesh, or inside jax.shard_map. Pass them in *args."
+        )
+
+
 def axis_size(name: str) -> int:
     """The number of devices along the axis that the nodes of a rule are split over.
 

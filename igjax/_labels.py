@@ -17,6 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
+from igjax._program.jax_internals import is_explicit, spread_like
 from igjax._tree import wrapped
 
 # What functions have returned, by what they were called with. The walk that looks for
@@ -182,7 +183,20 @@ def _taken(caller: str, outputs, path: tuple):
         return _taken(caller, _entered(caller, outputs, path), path[1:])
     found = [wrapped(i, n) for i, n in zip(path, outputs.shape, strict=True)]
     inside = functools.reduce(operator.and_, (inside for _, inside in found), True)
-    return jnp.where(inside, outputs[tuple(at for at, _ in found)], jnp.nan)
+    return jnp.where(inside, _entry(outputs, [at for at, _ in found]), jnp.nan)
+
+
+def _entry(outputs, index: list):
+    """One entry; of outputs on an explicit mesh without a gather of what is spread."""
+    if not is_explicit((outputs, index)):
+        return outputs[tuple(index)]
+    for at in index:
+        size = outputs.shape[0]
+        here = jnp.arange(size, dtype=at.dtype) == at
+        here = here.reshape(size, *[1] * (outputs.ndim - 1))
+        here = spread_like(jnp.broadcast_to(here, outputs.shape), outputs, 0)
+        outputs = jnp.where(here, outputs, jnp.zeros_like(outputs)).sum(0)
+    return outputs
 
 
 def _shown(path: tuple) -> str:

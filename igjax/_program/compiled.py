@@ -23,7 +23,19 @@ from jax.core import Tracer
 
 from igjax import _checks
 from igjax._program.closures import Observation, observe
-from igjax._program.jax_internals import under_named_axes, varying
+from igjax._program.jax_internals import (
+    are_mapped,
+    are_spread,
+    in_mesh_of,
+    is_explicit,
+    is_manual,
+    on_mesh,
+    shapes,
+    sharing,
+    spread_like,
+    under_named_axes,
+    varying,
+)
 from igjax._program.tracing import trace
 from igjax._program.untraceable import argument_names, explained, paths_of
 from igjax._tree import cast_like, parameter_dtype, spread, strong, widen
@@ -92,30 +104,52 @@ def attribution(
         call, bound = _unbind(f)
         given, static = split(caller, args, bound)
         statics = [leaf[0] for leaf in static[1] if leaf]
-        operands = (x, baseline, given, placed(), asked)
         look = lambda: observe((call, path), statics, (bound, args))
         observed = look()
-
-        def build():
-            nnx.evaluation_mode(caller, observed.models)
-            make = (caller, recipe, call, path, static, chunk_size, operands, scalar)
-            return _build(*make, first)
-
         untraced = functools.partial(_untraced, caller, call, bound, args, x)
         owner = _owner(call)
-        if owner is None or observed.unknown or under_named_axes():
-            with _explained(caller, untraced):
+        key = (recipe, id(path), chunk_size, _hint(call), *map(label, static[1]))
+
+        def attributed(operands):
+            def build():
+                nnx.evaluation_mode(caller, observed.models)
+                made = caller, recipe, call, path, static, chunk_size, operands, scalar
+                return _build(*made, first)
+
+            if owner is None or observed.unknown or under_named_axes():
+                _checks.closure(caller, is_manual() and on_mesh(observed.kept))
                 constants, run = build()
                 return run(constants, operands)
-        key = (recipe, id(path), chunk_size, _hint(call), *map(label, static[1]))
-        key = (*key, hash(static[0]), _signature(operands))
-        with _explained(caller, untraced):
-            program = _kept(_programs(owner), key, observed, look, build)
+            at = (*key, hash(static[0]), _signature(operands))
+            program = _kept(_programs(owner), at, observed, look, build)
             # A bridge may know what values its arguments can take.
             getattr(f, "validate", _accept)(x, *args)
             return program.run(program.constants, operands)
 
+        arrays = x, baseline, given, observed.kept
+        with in_mesh_of(arrays), _explained(caller, untraced):
+            operands = (x, baseline, given, placed(), asked)
+            if _is_shared(operands, observed.kept, fixed=hasattr(rule, "weights")):
+                return sharing(attributed)(operands)
+            return attributed(operands)
+
     return attribute
+
+
+def _is_shared(operands, closed_over, *, fixed: bool) -> bool:
+    """Whether devices may have a program each where a batch is mapped over them.
+
+    They must where a loop's trips depend on the examples. Elsewhere it is only better,
+    as JAX maps no loop over an explicit mesh that starts at numbers; but reverse mode does
+    not go through, nor do arrays that f closes over.
+    """
+    if not is_explicit(operands):
+        return False
+    leaves = jax.tree.leaves(operands)
+    traced = [a for a in leaves if isinstance(a, Tracer)]
+    if not fixed:
+        return bool(traced)
+    return are_mapped(traced) and not are_spread(leaves) and not on_mesh(closed_over)
 
 
 @contextlib.contextmanager
@@ -170,16 +204,21 @@ def function(caller: str, call):
             names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
             return lambda *given: joined(given), given, names, 0
 
-        def build():
+        def build(given):
             traced = trace(joined, given)
             return traced.constants, jax.jit(traced.run)
 
-        with _explained(caller, untraced):
+        def called(given):
             if observed.unknown or under_named_axes():
-                return call(*args)
+                return joined(given)
             key = (hash(static[0]), *map(label, static[1]), _signature(given))
-            program = _kept(_programs(run), key, observed, look, build)
+            made = functools.partial(build, given)
+            program = _kept(_programs(run), key, observed, look, made)
             return program.run(program.constants, given)
+
+        with in_mesh_of((given, observed.kept)), _explained(caller, untraced):
+            shared = _is_shared(given, observed.kept, fixed=True)
+            return sharing(called)(given) if shared else called(given)
 
     return run
 
@@ -205,12 +244,12 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
         return call(*first, x, *args, **keywords)
 
     x, baseline, given = varying((x, baseline, given), operands)
-    x, baseline = jax.eval_shape(_fit, x, baseline)
+    x, baseline = shapes(_fit, x, baseline)
     traced = trace(model, x, given)
     _checks.score(caller, traced.shapes, scalar=scalar)
     _checks.collectives(caller, rule, traced.collective)
-    wide = jax.eval_shape(widen, (x, baseline))
-    t = jax.eval_shape(lambda x: varying(jnp.zeros((), parameter_dtype(x)), x), x)
+    wide = shapes(widen, (x, baseline))
+    t = shapes(lambda x: varying(jnp.zeros((), parameter_dtype(x)), x), x)
     route = trace(path, *wide, t)
     _checks.point(caller, route.shapes, x)
 
@@ -264,9 +303,10 @@ def program_name(caller: str, kind: str, count) -> str:
 
 
 def _fit(x, baseline):
-    """Makes x and baseline arrays of the same shapes and dtypes."""
+    """Makes x and baseline arrays of the same shapes and dtypes, spread alike."""
     x = strong(x)
-    return x, spread(baseline, x)
+    over = lambda b, a: spread_like(b, a, 0)
+    return x, jax.tree.map(over, spread(baseline, x), x)
 
 
 def _unbind(f):
