@@ -39,7 +39,7 @@ def arrays(caller: str, name: str, x):
         TypeError: if a leaf is no floating or complex array.
         ValueError: if there is none, or a size is symbolic.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x, is_leaf=_is_sparse)
     if not leaves:
         raise ValueError(f"{caller}: {name} must hold at least one array, got {x!r}.")
     for path, leaf in leaves:
@@ -55,6 +55,12 @@ def _floating(caller: str, name: str, leaf) -> None:
             f"{caller}: {name} must be an array, got a {type(leaf).__name__}. "
             "Pass frame.to_numpy(dtype='float32'), and keep frame.columns for the names."
         )
+    if _is_sparse(leaf):
+        dense = "x.toarray()[0]" if hasattr(leaf, "toarray") else "x.todense()"
+        raise TypeError(
+            f"{caller}: {name} must be a dense array, got a {type(leaf).__name__}. Pass "
+            f"{dense}: what is 0 in x counts as well, where the baseline is not."
+        )
     if not is_array(leaf):
         raise TypeError(
             f"{caller}: {name} must be a floating or complex array, got "
@@ -68,6 +74,10 @@ def _floating(caller: str, name: str, leaf) -> None:
             "labels and token ids go in *args; to attribute to token ids, embed them: "
             "igjax.from_embedding."
         )
+
+
+def _is_sparse(leaf) -> bool:
+    return hasattr(leaf, "todense") and not is_array(leaf)
 
 
 def _sized(caller: str, name: str, shape) -> None:
@@ -86,10 +96,12 @@ def _fit(caller: str, key: str, leaf, baseline) -> None:
             f"{type(baseline).__name__}. Pass 0.0, igjax.baselines.zeros(x) or an array."
         )
     if np.shape(baseline) not in ((), np.shape(leaf)):
+        rows = np.ndim(baseline) and np.shape(baseline)[1:] == np.shape(leaf)
+        mean = " Rows of baselines go to igjax.expected(attribute)." if rows else ""
         raise ValueError(
             f"{caller}: baseline{key} must be a scalar or have the shape of x{key}, "
             f"{np.shape(leaf)}, got {np.shape(baseline)}. Both are one example's; batches "
-            "go through jax.vmap(attribute, in_axes=(0, None, ...))."
+            f"go through jax.vmap(attribute, in_axes=(0, None, ...)).{mean}"
         )
     complexes = [jnp.issubdtype(_dtype(a), jnp.complexfloating) for a in (leaf, baseline)]
     if complexes == [False, True]:
@@ -264,6 +276,20 @@ def collectives(caller: str, rule, found: bool) -> None:
             f"{caller}: f must not use collectives (psum and the like over a named axis) "
             "with the adaptive rule, whose panels differ between devices. Use a fixed "
             "rule, rules.gauss_legendre(n), or move the collective out of f."
+        )
+
+
+def closure(caller: str, elsewhere: bool) -> None:
+    """Checks that f closes over no arrays that are spread over a mesh, within a device.
+
+    Raises:
+        ValueError: if it does: there they are of all devices.
+    """
+    if elsewhere:
+        raise ValueError(
+            f"{caller}: f must not close over arrays on an explicit mesh where each device "
+            "has examples of its own: with the adaptive rule, mapped over a batch that is "
+            "spread over the mesh, or inside jax.shard_map. Pass them in *args."
         )
 
 

@@ -33,6 +33,14 @@ def wide_labels(a):
     return a.astype(a.dtype if a.dtype.itemsize >= 4 else jnp.int32)
 
 
+def wrapped(index, size: int):
+    """An index that counts from the end where it is negative, and whether it exists."""
+    index = wide_labels(index)
+    index = jnp.where(index < 0, index + size, index)
+    inside = (index >= 0) & (index < size)
+    return jnp.where(inside, index, 0), inside
+
+
 def cast_like(tree, like):
     """Casts every leaf of `tree` to the dtype of its counterpart in `like`."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)

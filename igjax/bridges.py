@@ -9,12 +9,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from igjax import _checks
+from igjax import _checks, _labels
 from igjax._program.jax_internals import in_x64
 from igjax._program.watched import allowing
-from igjax._tree import wide_labels
 
 __all__ = ["contrast", "in_float64", "in_training_mode", "select", "single"]
 
@@ -103,7 +101,9 @@ def _first(a):
 
 
 def select(g) -> Callable:
-    """Makes a function with a vector of outputs one of a single output, chosen by label.
+    r"""Makes a function with many outputs one of a single output, chosen by label.
+
+    $$f(x, \mathrm{label}) = g(x)_{\mathrm{label}}$$
 
     The label is an argument, so one compilation serves all classes. Take the label fixed
     at x, a predicted class too: a maximum taken along the path is another function. The
@@ -111,16 +111,20 @@ def select(g) -> Callable:
     `jax.nn.log_softmax`; the loss is minus that.
 
     Args:
-        g: `g(x, *args) -> outputs` of shape (classes,), for one example.
+        g: `g(x, *args) -> outputs`, for one example: an array of any shape, or dicts and
+            tuples of them.
 
     Returns:
-        `f(x, label, *args) -> scalar`, the output of that label: an integer scalar in
-        [0, classes). A label out of range is never clamped: its score is NaN, and the
-        result says so; a concrete one is an error.
+        `f(x, label, *args) -> scalar`, the output of that label: an integer for outputs
+        of shape (classes,), and else a tuple, or an array, with an integer for each axis:
+        (position, class) of a language model, (row, column, class) of a segmentation.
+        What is in a dict or a tuple comes after its key or place, ("logits", 3). Negative
+        integers count from the end. A label out of range is never clamped: its score is
+        NaN, and the result says so; one that is known is an error.
 
     Raises:
-        ValueError: if the outputs are no vector, or a concrete label is out of range.
-        TypeError: if the label is no integer.
+        ValueError: if the label does not fit the outputs, or is known to be out of range.
+        TypeError: if the label is no integer, nor made of them.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -128,31 +132,32 @@ def select(g) -> Callable:
         >>> attribute = igjax.integrated_gradients(f)
         >>> attribute(jnp.array([1.0, 3.0]), 0.0, 1).values.round(5)
         Array([0., 6.], dtype=float32)
+
+        A position and a class, in one of two outputs:
+
+        >>> g = lambda x: {"logits": jnp.outer(x, jnp.array([1.0, 10.0])), "state": x}
+        >>> igjax.select(g)(jnp.array([1.0, 3.0]), ("logits", 1, -1))
+        Array(30., dtype=float32)
     """
     _checks.function("select", "g", g)
-    choose, check = _chosen("select", g)
 
     def f(x, label, *args):
-        (output,) = choose(x, (label,), args)
+        (output,) = _labels.chosen("select", f, g(x, *args), (label,), (x, args))
         return output
 
-    def validate(x, label, *args):
-        del x, args  # the arguments of f; only the label may be out of range
-        check(label)
-
-    # igjax calls it with the concrete arguments of an attribution.
-    f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
+    # igjax calls it with the arguments of an attribution, which are known.
+    f.validate = lambda x, label, *args: _labels.check("select", f, (label,), (x, args))  # pyright: ignore[reportFunctionMemberAccess]
     return named_after(f, g)
 
 
 def contrast(g) -> Callable:
-    """Makes a function with a vector of outputs the difference of two, chosen by labels.
+    """Makes a function with many outputs the difference of two, chosen by labels.
 
     Use it to ask why this class rather than that one: of logits, the difference is that
     of log-probabilities, and what raises both classes alike cancels.
 
     Args:
-        g: `g(x, *args) -> outputs` of shape (classes,), for one example.
+        g: `g(x, *args) -> outputs`, as in `select`.
 
     Returns:
         `f(x, label, other, *args) -> scalar`, the output of the label minus that of the
@@ -170,64 +175,17 @@ def contrast(g) -> Callable:
         Array([-2.,  6.], dtype=float32)
     """
     _checks.function("contrast", "g", g)
-    choose, check = _chosen("contrast", g)
 
     def f(x, label, other, *args):
-        one, another = choose(x, (label, other), args)
+        labels = label, other
+        one, another = _labels.chosen("contrast", f, g(x, *args), labels, (x, args))
         return one - another
 
     def validate(x, label, other, *args):
-        del x, args
-        check(label, other)
+        _labels.check("contrast", f, (label, other), (x, args))
 
     f.validate = validate  # pyright: ignore[reportFunctionMemberAccess]
     return named_after(f, g)
-
-
-def _chosen(caller: str, g):
-    """How outputs of g are chosen by labels, and how concrete labels are checked."""
-    classes = []
-
-    def choose(x, labels, args):
-        for label in labels:
-            _check_label_type(caller, label)
-        outputs = jnp.asarray(g(x, *args))
-        if np.ndim(outputs) != 1:
-            raise ValueError(
-                f"{caller}: g must return a vector of outputs, got {np.shape(outputs)}. "
-                f"For a batch-first model use igjax.{caller}(igjax.single(g))."
-            )
-        classes[:] = outputs.shape
-        check(*labels)
-        labels = [wide_labels(label) for label in labels]
-        inside = [(label >= 0) & (label < len(outputs)) for label in labels]
-        at = [jnp.where(i, label, 0) for i, label in zip(inside, labels, strict=True)]
-        return [jnp.where(i, outputs[k], jnp.nan) for i, k in zip(inside, at, strict=True)]
-
-    def check(*labels):
-        for label in labels if classes else ():
-            _check_label(caller, label, classes[0])
-
-    return choose, check
-
-
-def _check_label_type(caller: str, label) -> None:
-    kind = getattr(label, "dtype", None) or np.asarray(label).dtype
-    if not jnp.issubdtype(kind, jnp.integer) or np.ndim(label):
-        got = f"{kind}{list(label.shape)}" if hasattr(label, "shape") else repr(label)
-        raise TypeError(
-            f"{caller}: the label must be an integer scalar, got {got}. One example has "
-            "one label, f(x, label, *args); a batch of labels goes through "
-            "jax.vmap(attribute)."
-        )
-
-
-def _check_label(caller: str, label, classes: int) -> None:
-    if not isinstance(label, Tracer) and not 0 <= int(label) < classes:
-        raise ValueError(
-            f"{caller}: the label must be in [0, {classes}), got {label}. g returns "
-            f"{classes} outputs."
-        )
 
 
 def in_training_mode(g) -> Callable:

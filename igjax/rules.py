@@ -26,6 +26,8 @@ import numpy as np
 from jax.core import Tracer
 from numpy.polynomial import legendre
 
+from igjax import _gauss
+
 __all__ = [
     "Adaptive",
     "Rule",
@@ -346,8 +348,7 @@ def gauss_legendre(n: int) -> Rule:
         0.166666666666667
     """
     _check_count("gauss_legendre", n, 1)
-    t, w = legendre.leggauss(n)
-    return Rule.of((t + 1) / 2, w / 2, 2 * n - 1)
+    return Rule.of(*_gauss.nodes_and_weights(n), 2 * n - 1)
 
 
 @functools.cache
@@ -598,19 +599,32 @@ def _visible_error(t, w, degree: int) -> np.ndarray:
 
 
 def _spectral_nulls(t, w) -> np.ndarray:
-    """The last few orthogonal polynomials of the nodes, times the weights."""
+    """The last few orthogonal polynomials of the nodes, times the weights.
+
+    The divided difference of all nodes vanishes below degree n - 1; times polynomials it
+    spans all null rules, the highest first.
+    """
     root = np.sqrt(w)[:, None]
-    q, _ = np.linalg.qr(_orthonormal_legendre(t, len(t) - 1).T * root)
-    return (q * root).T[max(1, len(t) - NULL_RULES) :]
+    powers = _orthonormal_legendre(t, min(NULL_RULES, len(t) - 1) - 1).T
+    q, _ = np.linalg.qr(_divided_difference(t)[:, None] * powers / root)
+    return (q * root).T[::-1]
+
+
+def _divided_difference(t) -> np.ndarray:
+    """1 / prod_j (t_k - t_j) for each node, the largest made 1: its logarithms may be."""
+    gaps = t[:, None] - t + np.eye(len(t))
+    logs = -np.log(np.abs(gaps)).sum(1)
+    return np.exp(logs - logs.max()) * (-1.0) ** np.arange(len(t))
 
 
 def _local_nulls(t, w, degree: int) -> np.ndarray:
     """Differences of order degree + 1 all along the path, with Walsh signs."""
     n = len(t)
-    differences = np.diff(np.eye(n), min(degree + 1, n - 1), axis=0)
-    if len(differences) <= 2 * NULL_RULES:  # too few for signs to tell them apart
+    order = min(degree + 1, n - 1)
+    if n - order <= 2 * NULL_RULES:  # too few for signs to tell them apart
         return _spectral_nulls(t, w)
-    return _walsh(NULL_RULES, len(differences)) @ differences
+    signs = np.pad(_walsh(NULL_RULES, n - order), ((0, 0), (order, order)))
+    return np.diff(signs, order) * (-1.0) ** order
 
 
 def _walsh(rows: int, columns: int) -> np.ndarray:
@@ -653,13 +667,14 @@ def _kronrod(gauss: int) -> tuple[np.ndarray, np.ndarray]:
     whose entries (integrals of three Legendre polynomials) a Gauss rule gives exactly.
     """
     g = gauss
-    x, w = legendre.leggauss(2 * g + 2)
+    x, w = _gauss.nodes_and_weights(2 * g + 2)
+    x = 2 * x - 1
     p = legendre.legvander(x, g + 1)
     triple = (p[:, : g + 1] * (w * p[:, g])[:, None]).T @ p
     lower = np.linalg.lstsq(triple[:, : g + 1], -triple[:, g + 1], rcond=None)[0]
     coefficients = np.append(lower, 1.0)
     added = _polish(coefficients, legendre.legroots(coefficients).real)
-    t = np.sort(np.concatenate([legendre.leggauss(g)[0], added]))
+    t = np.sort(np.concatenate([2 * _gauss.nodes_and_weights(g)[0] - 1, added]))
     t = (t - t[::-1]) / 2  # symmetric to the last bit
     basis = legendre.legvander(t, 2 * g).T
     moments = np.zeros(2 * g + 1)

@@ -80,11 +80,11 @@ def test_labels_may_be_mapped():
     np.testing.assert_allclose(result.values, W[labels] * X[None], rtol=1e-12)
 
 
-@pytest.mark.parametrize("label", [-1, -4, CLASSES, 1000])
+@pytest.mark.parametrize("label", [-5, -1000, CLASSES, 1000])
 def test_concrete_labels_out_of_range_are_errors(label):
     f = igjax.select(outputs)
     attribute = explain(f)
-    message = rf"the label must be in \[0, {CLASSES}\), got {label}"
+    message = rf"the label must be in \[-{CLASSES}, {CLASSES}\), got {label}"
     with pytest.raises(ValueError, match=message):
         f(X, label)
     with pytest.raises(ValueError, match=message):
@@ -101,7 +101,7 @@ def test_concrete_labels_out_of_range_are_errors(label):
 @pytest.mark.parametrize("rule", [RULE, igjax.rules.adaptive()], ids=["fixed", "adaptive"])
 def test_traced_labels_out_of_range_are_never_clamped(rule):
     attribute = igjax.integrated_gradients(igjax.select(outputs), rule=rule)
-    labels = np.array([-1, 0, CLASSES - 1, CLASSES])
+    labels = np.array([-5, 0, CLASSES - 1, CLASSES])
     result = jax.jit(jax.vmap(attribute, (None, None, 0)))(X, 0.0, labels)
     outside = np.array([True, False, False, True])
     np.testing.assert_array_equal(np.isnan(result.score), outside)
@@ -109,14 +109,14 @@ def test_traced_labels_out_of_range_are_never_clamped(rule):
     np.testing.assert_allclose(result.values[1:3], W[[0, 3]] * X[None], rtol=1e-12)
 
 
-@pytest.mark.parametrize("label", [1.0, np.array([1, 2]), True], ids=repr)
-def test_labels_that_are_no_integer_scalars_are_errors(label):
-    with pytest.raises(TypeError, match="select: the label must be an integer scalar"):
+@pytest.mark.parametrize("label", [1.0, np.ones((2, 2), int), True, None, (0.5,)], ids=repr)
+def test_labels_that_are_no_integers_are_errors(label):
+    with pytest.raises(TypeError, match="select: the label must be an integer, or a tup"):
         igjax.select(outputs)(X, label)
 
 
-def test_select_refuses_outputs_that_are_no_vector():
-    with pytest.raises(ValueError, match="select: g must return a vector of outputs"):
+def test_select_of_a_batch_first_model_advises_to_take_the_axis_off():
+    with pytest.raises(ValueError, match=r"igjax\.select\(igjax\.single\(g\)\)"):
         igjax.select(lambda x: x[None])(X, 0)
 
 
@@ -131,7 +131,7 @@ def test_bridges_compose():
 def test_a_contrast_is_the_difference_of_two_outputs():
     f = igjax.contrast(lambda x, scale: scale * (W @ x))
     result = jax.vmap(explain(f), (None, None, 0, 0, None))(
-        X, 0.0, np.array([0, 3, -1, 1]), np.array([1, 2, 0, CLASSES]), 2.0
+        X, 0.0, np.array([0, 3, -5, 1]), np.array([1, 2, 0, CLASSES]), 2.0
     )
     np.testing.assert_allclose(result.values[0], 2 * (W[0] - W[1]) * X, rtol=1e-12)
     np.testing.assert_allclose(result.values[1], 2 * (W[3] - W[2]) * X, rtol=1e-12)
@@ -146,10 +146,10 @@ def test_a_contrast_of_logits_is_that_of_log_probabilities():
     np.testing.assert_allclose(igjax.select(logs)(X, 2), logs(X)[2], rtol=1e-12)
 
 
-@pytest.mark.parametrize("labels", [(-1, 0), (0, CLASSES)])
+@pytest.mark.parametrize("labels", [(-5, 0), (0, CLASSES)])
 def test_contrasts_with_concrete_labels_out_of_range_are_errors(labels):
     attribute = explain(igjax.contrast(outputs))
-    message = rf"contrast: the label must be in \[0, {CLASSES}\)"
+    message = rf"contrast: the label must be in \[-{CLASSES}, {CLASSES}\)"
     with pytest.raises(ValueError, match=message):
         attribute(X, 0.0, *labels)
     attribute(X, 0.0, 1, 2)

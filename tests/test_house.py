@@ -13,9 +13,11 @@ import igjax
 # `import igjax` must not reach it.
 ORDER = [
     "_tree",
+    "_gauss",
     "_checks",
     "frameworks",
     "_program",
+    "_labels",
     "attribution",
     "rules",
     "paths",

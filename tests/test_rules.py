@@ -97,6 +97,26 @@ def test_many_gauss_nodes_lose_no_digits():
     np.testing.assert_allclose(rule.weights @ (1 / (1 + rule.nodes)), np.log(2), rtol=1e-14)
 
 
+def test_the_outermost_of_many_gauss_nodes_are_exact_as_well():
+    # By mpmath 1.4.1: Newton's method on mpmath.legendre(500, x) with 60 digits.
+    node = [5.7716238935216747777e-6, 3.0410092731482203361e-5, 0.096694146630135358259]
+    weight = [1.4811822242741418576e-5, 3.4478536413344937485e-5, 0.0018550801369063637087]
+    rule = gauss_legendre(500)
+    np.testing.assert_allclose(rule.nodes[[0, 1, 100]], node, rtol=1e-15)
+    np.testing.assert_allclose(rule.weights[[0, 1, 100]], weight, rtol=1e-14)
+    np.testing.assert_array_equal(rule.weights, rule.weights[::-1])
+
+
+@pytest.mark.parametrize("maker", [gauss_legendre, midpoint, clenshaw_curtis])
+def test_null_rules_of_many_nodes_vanish_on_polynomials(maker):
+    rule = maker(500)
+    powers = legendre.legvander(2 * rule.nodes - 1, 1 if maker is midpoint else 490).T
+    assert estimate(rule, powers).max() < 1e-12
+    jump = (rule.nodes > 0.3) * 1.0
+    error = np.abs(rule.weights @ jump - 0.7)
+    assert error < estimate(rule, jump[None])[0] < 100 / 500
+
+
 def test_gauss_kronrod_has_the_published_nodes():
     # QUADPACK's qk15: its largest node and that node's weight, on [-1, 1].
     rule = gauss_kronrod(15)

@@ -10,6 +10,7 @@ Tried and dropped: `jax.jit` with `f` static goes stale when a global or `self.w
 rebound and keeps every closure alive; `jax.closure_convert` hoists no concrete array.
 """
 
+import contextlib
 import functools
 import types
 import weakref
@@ -22,8 +23,21 @@ from jax.core import Tracer
 
 from igjax import _checks
 from igjax._program.closures import Observation, observe
-from igjax._program.jax_internals import under_named_axes, varying
+from igjax._program.jax_internals import (
+    are_mapped,
+    are_spread,
+    in_mesh_of,
+    is_explicit,
+    is_manual,
+    on_mesh,
+    shapes,
+    sharing,
+    spread_like,
+    under_named_axes,
+    varying,
+)
 from igjax._program.tracing import trace
+from igjax._program.untraceable import argument_names, explained, paths_of
 from igjax._program.watched import watched
 from igjax._tree import cast_like, parameter_dtype, spread, strong, widen
 
@@ -47,6 +61,7 @@ class Operands(NamedTuple):
     given: Any  # the array leaves of *args, and of what f is bound to
     f_constants: Any
     path_constants: Any
+    asked: Any = ()  # what a method asks about besides: units of a layer
 
 
 class _Program(NamedTuple):
@@ -56,7 +71,16 @@ class _Program(NamedTuple):
 
 
 def attribution(
-    caller: str, recipe, f, path, rule, chunk_size, *, scalar: bool, first=None
+    caller: str,
+    recipe,
+    f,
+    path,
+    rule,
+    chunk_size,
+    *,
+    scalar: bool,
+    first=None,
+    asked: Any = (),
 ):
     """Makes `attribute(x, baseline, *args)` of a recipe, a function of pure operands.
 
@@ -78,28 +102,86 @@ def attribution(
     def attribute(x, baseline, /, *args):
         _checks.inputs(caller, x, baseline)
         call, bound = _unbind(f)
-        given, static = split(caller, (bound, args))
+        given, static = split(caller, args, bound)
         statics = [leaf[0] for leaf in static[1] if leaf]
-        operands = (x, baseline, given, placed())
         look = lambda: observe((call, path), statics, (bound, args))
         observed = look()
-
-        def build():
-            make = (caller, recipe, call, path, static, chunk_size, operands, scalar)
-            return _build(*make, first)
-
+        untraced = functools.partial(_untraced, caller, call, bound, args, x)
         owner = _owner(call)
-        if owner is None or observed.unknown or under_named_axes():
-            constants, run = build()
-            return run(constants, operands)
         key = (recipe, id(path), chunk_size, _hint(call), *map(label, static[1]))
-        key = (*key, hash(static[0]), _signature(operands))
-        program = _kept(_programs(owner), key, observed, look, build)
-        # A bridge may know what values its arguments can take.
-        getattr(f, "validate", _accept)(x, *args)
-        return program.run(program.constants, operands)
+
+        def attributed(operands):
+            def build():
+                made = caller, recipe, call, path, static, chunk_size, operands, scalar
+                return _build(*made, first)
+
+            if owner is None or observed.unknown or under_named_axes():
+                _checks.closure(caller, is_manual() and on_mesh(observed.kept))
+                constants, run = build()
+                return run(constants, operands)
+            at = (*key, hash(static[0]), _signature(operands))
+            program = _kept(_programs(owner), at, observed, look, build)
+            # A bridge may know what values its arguments can take.
+            getattr(f, "validate", _accept)(x, *args)
+            return program.run(program.constants, operands)
+
+        arrays = x, baseline, given, observed.kept
+        with in_mesh_of(arrays), _explained(caller, untraced):
+            operands = (x, baseline, given, placed(), asked)
+            if _is_shared(operands, observed.kept, fixed=hasattr(rule, "weights")):
+                return sharing(attributed)(operands)
+            return attributed(operands)
 
     return attribute
+
+
+def _is_shared(operands, closed_over, *, fixed: bool) -> bool:
+    """Whether devices may have a program each where a batch is mapped over them.
+
+    They must where a loop's trips depend on the examples. Elsewhere it is only better,
+    as JAX maps no loop over an explicit mesh that starts at numbers; but reverse mode does
+    not go through, nor do arrays that f closes over.
+    """
+    if not is_explicit(operands):
+        return False
+    leaves = jax.tree.leaves(operands)
+    traced = [a for a in leaves if isinstance(a, Tracer)]
+    if not fixed:
+        return bool(traced)
+    return are_mapped(traced) and not are_spread(leaves) and not on_mesh(closed_over)
+
+
+@contextlib.contextmanager
+def _explained(caller: str, look):
+    """Says which argument f cannot be traced with, and where, if that is the trouble.
+
+    `look()` returns the function that was to be traced, its leaves and what these are
+    called, and how many of them, in front, are no arguments that may be bound.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = explained(caller, error, *look())
+        if found is error:
+            raise
+        raise found from error
+
+
+def _untraced(caller: str, call, bound, args, x):
+    """What an attribution was to trace, as `_explained` asks for it."""
+    given, static = split(caller, args, bound)
+    names = argument_names(call, bound, args)
+    names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
+    xs, structure = jax.tree.flatten(x)
+
+    def model(*leaves):
+        x = structure.unflatten(leaves[: len(xs)])
+        (first, keywords), rest = join(leaves[len(xs) :], static)
+        # Some fail where they are differentiated: loops of unknown length.
+        score, pull = jax.vjp(lambda x: call(*first, x, *rest, **keywords), x)
+        return pull(jax.tree.map(jnp.ones_like, score))
+
+    return model, [*xs, *given], [*(f"x{path}" for path in paths_of(x)), *names], len(xs)
 
 
 def function(caller: str, call):
@@ -115,16 +197,28 @@ def function(caller: str, call):
         statics = [leaf[0] for leaf in static[1] if leaf]
         look = lambda: observe((plain,), statics, (args,))
         observed = look()
-        if observed.unknown or under_named_axes():
-            return call(*args)
+        joined = lambda given: call(*join(given, static))
 
-        def build():
-            traced = trace(lambda given: call(*join(given, static)), given)
+        def untraced():
+            names = argument_names(plain, ((), {}), args)
+            names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
+            return lambda *given: joined(given), given, names, 0
+
+        def build(given):
+            traced = trace(joined, given)
             return traced.constants, jax.jit(traced.run)
 
-        key = (hash(static[0]), *map(label, static[1]), _signature(given))
-        program = _kept(_programs(run), key, observed, look, build)
-        return program.run(program.constants, given)
+        def called(given):
+            if observed.unknown or under_named_axes():
+                return joined(given)
+            key = (hash(static[0]), *map(label, static[1]), _signature(given))
+            made = functools.partial(build, given)
+            program = _kept(_programs(run), key, observed, look, made)
+            return program.run(program.constants, given)
+
+        with in_mesh_of((given, observed.kept)), _explained(caller, untraced):
+            shared = _is_shared(given, observed.kept, fixed=True)
+            return sharing(called)(given) if shared else called(given)
 
     return run
 
@@ -143,19 +237,19 @@ def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:
 
 def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, first):
     """Traces f and the path; returns their constants and the jitted program."""
-    x, baseline, given, rule = operands
+    x, baseline, given, rule, _ = operands
 
     def model(x, given):
         (first, keywords), args = join(given, static)
         return call(*first, x, *args, **keywords)
 
     x, baseline, given = varying((x, baseline, given), operands)
-    x, baseline = jax.eval_shape(_fit, x, baseline)
+    x, baseline = shapes(_fit, x, baseline)
     traced = trace(watched(caller, model), x, given)
     _checks.score(caller, traced.shapes, scalar=scalar)
     _checks.collectives(caller, rule, traced.collective)
-    wide = jax.eval_shape(widen, (x, baseline))
-    t = jax.eval_shape(lambda x: varying(jnp.zeros((), parameter_dtype(x)), x), x)
+    wide = shapes(widen, (x, baseline))
+    t = shapes(lambda x: varying(jnp.zeros((), parameter_dtype(x)), x), x)
     route = trace(path, *wide, t)
     _checks.point(caller, route.shapes, x)
 
@@ -171,8 +265,8 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
     def compiled(recipe, kind: str, count):
         def run(constants, operands):
             operands = varying(operands, (constants, operands))
-            x, baseline, given, rule = operands
-            bound = Operands(*_fit(x, baseline), given, *constants)
+            x, baseline, given, rule, asked = operands
+            bound = Operands(*_fit(x, baseline), given, *constants, asked=asked)
             return recipe(f, along, bound, rule, chunk_size)
 
         run.__name__ = program_name(caller, kind, count)
@@ -209,9 +303,10 @@ def program_name(caller: str, kind: str, count) -> str:
 
 
 def _fit(x, baseline):
-    """Makes x and baseline arrays of the same shapes and dtypes."""
+    """Makes x and baseline arrays of the same shapes and dtypes, spread alike."""
     x = strong(x)
-    return x, spread(baseline, x)
+    over = lambda b, a: spread_like(b, a, 0)
+    return x, jax.tree.map(over, spread(baseline, x), x)
 
 
 def _unbind(f):
@@ -223,11 +318,22 @@ def _unbind(f):
     return f, ((), {})
 
 
-def split(caller: str, tree):
-    """Parts a pytree into its arrays and the rest, which is hashable."""
-    leaves, structure = jax.tree.flatten(tree)
-    given = [leaf for leaf in leaves if _checks.is_array(leaf)]
-    rest = tuple(None if _checks.is_array(leaf) else (leaf,) for leaf in leaves)
+def split(caller: str, args, bound=None):
+    """Parts arguments into their arrays and the rest, which is hashable.
+
+    What they are joined to is `args`, or `(bound, args)`. Numbers that f is bound to may
+    shape the program, as in a closure: they are no arrays.
+    """
+    leaves, structure = jax.tree.flatten(args)
+    traced = list(map(_checks.is_array, leaves))
+    if bound is not None:
+        first, head = jax.tree.flatten(bound)
+        leaves, structure = first + leaves, jax.tree_util.treedef_tuple((head, structure))
+        traced = [_checks.is_array(a) and not _is_number(a) for a in first] + traced
+    given = [leaf for leaf, array in zip(leaves, traced, strict=True) if array]
+    rest = tuple(
+        None if array else (leaf,) for leaf, array in zip(leaves, traced, strict=True)
+    )
     for leaf in rest:
         _checks.static(caller, leaf)
     return given, (structure, rest)
@@ -235,7 +341,16 @@ def split(caller: str, tree):
 
 def label(leaf):
     """A static leaf in a key, which must keep nothing alive: `observe` knows the rest."""
-    return id(leaf[0]) if leaf and type(leaf[0]) not in (bool, str, bytes) else leaf
+    if leaf is None:
+        return leaf
+    value = leaf[0]
+    known = _is_number(value) or type(value) in (bool, str, bytes)
+    return (type(value), value) if known else id(value)
+
+
+def _is_number(leaf) -> bool:
+    """True for a number of Python, or a scalar of NumPy."""
+    return isinstance(leaf, int | float | complex | np.generic)
 
 
 def join(given, static):

@@ -7,12 +7,14 @@ types and shapes tell is not asked by name. An equation that does not answer rai
 does without, through `if_understood`.
 """
 
+import contextlib
 import importlib
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.core
+from jax.custom_batching import custom_vmap
 from jax.extend import core, source_info_util
 
 _JITTED = ("jit", "pjit")
@@ -419,9 +421,152 @@ def _axes_of(kind) -> frozenset:
 
 
 def shape_of(aval) -> jax.ShapeDtypeStruct:
-    """The shape, dtype and manual axes of an abstract value, to trace with."""
+    """The shape, dtype, mesh and manual axes of an abstract value, to trace with."""
     where = {}
     if _axes_of(aval):
         name = "manual_axis_type" if hasattr(aval, "manual_axis_type") else "vma"
         where = {"sharding": aval.sharding, name: getattr(aval, name)}
+    elif _explicit_mesh(aval) is not None:
+        where = {"sharding": aval.sharding}
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **where)
+
+
+def shapes(function, *args):
+    """What `jax.eval_shape` returns, with all that types say: meshes, and axes of them."""
+    closed, output = jax.make_jaxpr(function, return_shape=True)(*args)
+    avals = map(shape_of, closed.out_avals)
+    return jax.tree.unflatten(jax.tree.structure(output), avals)
+
+
+# Meshes whose axes are part of types.
+
+
+def in_mesh_of(tree):
+    """A context in which the explicit mesh is in use that arrays are spread over.
+
+    JAX knows it from their types alone, but for what is made on the way: it batches loops
+    and calls only where their mesh is in use.
+    """
+    if not jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    kinds = (jax.typeof(a) for a in jax.tree.leaves(tree) if isinstance(a, jax.Array))
+    mesh = next((m for m in map(_explicit_mesh, kinds) if m is not None), None)
+    return contextlib.nullcontext() if mesh is None else _use(mesh)
+
+
+def spread_like(a, like, lead: int):
+    """Spreads an array over an explicit mesh as `like`, whose axes follow `lead` more."""
+    kind = like if isinstance(like, jax.ShapeDtypeStruct) else jax.typeof(like)
+    if _explicit_mesh(kind) is None or not any(kind.sharding.spec):
+        return a
+    return _reshard(a, *[None] * lead, *kind.sharding.spec)
+
+
+def sharing(function):
+    """The same function of a tree, whose batches are shared between devices.
+
+    Where `jax.vmap` maps it over a batch that is spread over axes of an explicit mesh,
+    each device applies it to its own examples. So it must be for a loop, whose trips
+    depend on all examples: split by types, each trip would wait for all devices.
+    """
+
+    def apply(tree):
+        leaves, structure = jax.tree.flatten(tree)
+        flat = lambda *leaves: function(structure.unflatten(leaves))
+        return _shared(flat)(*leaves)
+
+    return apply
+
+
+def _shared(function):
+    @custom_vmap
+    def run(*leaves):
+        return function(*leaves)
+
+    @run.def_vmap
+    def _(axis_size, in_batched, *leaves):
+        del axis_size  # inside, it is that of a share
+        mapped = _shared(jax.vmap(function, [0 if b else None for b in in_batched]))
+        out = _shares(mapped, in_batched, leaves)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return run
+
+
+def _shares(function, batched, arrays):
+    """Applies a function to the shares of a batch, if a mesh in its type has some."""
+    of_batch = [jax.typeof(a) for a, b in zip(arrays, batched, strict=True) if b]
+    names = [k.sharding.spec[0] for k in of_batch if _explicit_mesh(k) is not None]
+    names = next(filter(None, names), None)
+    if names is None:
+        return function(*arrays)
+    shared, whole = jax.sharding.PartitionSpec(names), jax.sharding.PartitionSpec()
+    placed = [
+        _reshard(a, names, *jax.typeof(a).sharding.spec[1:]) if b else a
+        for a, b in zip(arrays, batched, strict=True)
+    ]
+    return jax.shard_map(
+        function,
+        mesh=next(filter(None, map(_explicit_mesh, of_batch))),
+        in_specs=tuple(shared if b else whole for b in batched),
+        out_specs=shared,
+        axis_names=set(names if isinstance(names, tuple) else (names,)),
+        check_vma=False,
+    )(*placed)
+
+
+def whole(tree):
+    """Arrays on all devices of an explicit mesh, wherever they were spread."""
+    spread = lambda a: _explicit_mesh(jax.typeof(a)) and any(jax.typeof(a).sharding.spec)
+    return jax.tree.map(lambda a: _reshard(a) if spread(a) else a, tree)
+
+
+def _reshard(a, *names):
+    reshard = getattr(jax, "reshard", None) or vars(jax.sharding)["reshard"]
+    return reshard(a, jax.sharding.PartitionSpec(*names))
+
+
+def are_spread(arrays) -> bool:
+    """Whether any array is spread over an explicit mesh, but for a batch in front."""
+    kinds = [jax.typeof(a) for a in arrays if isinstance(a, jax.Array)]
+    return any(_explicit_mesh(k) is not None and any(k.sharding.spec) for k in kinds)
+
+
+def are_mapped(traced) -> bool:
+    """Whether `jax.vmap` is what is done with values first, of all transformations."""
+    kinds = {type(a).__name__ for a in traced}
+    known = {"BatchTracer", "DynamicJaxprTracer", "JitTracer"}
+    return "BatchTracer" in kinds and kinds <= known
+
+
+def on_mesh(tree) -> bool:
+    """Whether the type of an array speaks of an explicit mesh."""
+    arrays = (a for a in jax.tree.leaves(tree) if isinstance(a, jax.Array))
+    return any(_explicit_mesh(jax.typeof(a)) is not None for a in arrays)
+
+
+def is_explicit(tree) -> bool:
+    """Whether an explicit mesh is in use, or in the type of an array."""
+    return jax.sharding.AxisType.Explicit in _axis_types() or on_mesh(tree)
+
+
+def is_manual() -> bool:
+    """Whether this is of one device, inside `jax.shard_map`."""
+    return jax.sharding.AxisType.Manual in _axis_types()
+
+
+def _axis_types() -> tuple:
+    return jax.sharding.get_abstract_mesh().axis_types or ()
+
+
+def _use(mesh):
+    if hasattr(jax.sharding, "use_abstract_mesh"):
+        return jax.sharding.use_abstract_mesh(mesh)
+    return importlib.import_module("jax._src.mesh").use_abstract_mesh(mesh)  # JAX 0.7
+
+
+def _explicit_mesh(aval):
+    """The mesh in the type of an array, if it has axes that types speak of."""
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    types = getattr(mesh, "axis_types", None) or ()
+    return mesh if jax.sharding.AxisType.Explicit in types else None

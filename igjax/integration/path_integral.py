@@ -15,15 +15,16 @@ import numpy as np
 
 from igjax import _checks
 from igjax._program.convolutions import in_loop_layout
-from igjax._program.jax_internals import varying
+from igjax._program.jax_internals import shapes, spread_like, varying
 
 
 def gradients(f, point):
     """The score at a point, and the gradients of all outputs, output axes first."""
     score, pullback = jax.vjp(f, point)
+    if not score.shape:
+        return score, pullback(varying(jnp.ones_like(score), score))[0]
     units = jnp.eye(score.size, dtype=score.dtype).reshape(score.size, *score.shape)
-    units = varying(units, score)
-    (gradient,) = jax.vmap(pullback)(units) if score.shape else pullback(units[0])
+    (gradient,) = jax.vmap(pullback)(spread_like(varying(units, score), score, 1))
     shaped = lambda g, p: g.reshape(score.shape + p.shape)
     return score, jax.tree.map(shaped, gradient, point)
 
@@ -89,9 +90,9 @@ def weighted_sums(f, path, dtype, rule, chunk_size, pull=None):
         weigh = lambda a: jnp.tensordot(w.astype(a.dtype), a, 1, precision="highest")
         return jax.tree.map(lambda s, a: s + weigh(a), sums, parts), None
 
-    shapes = jax.eval_shape(parts_at, nodes[0])
-    zeros = jax.tree.map(lambda a: jnp.zeros((len(rows), *a.shape), a.dtype), shapes)
-    zeros = varying(zeros, shapes)
+    kinds = shapes(parts_at, nodes[0])
+    zero = lambda a: spread_like(jnp.zeros((len(rows), *a.shape), a.dtype), a, 1)
+    zeros = varying(jax.tree.map(zero, kinds), kinds)
     blocks_of = (nodes.reshape(blocks, size), rows.swapaxes(0, 1))
     sums, _ = jax.lax.scan(add, zeros, blocks_of)
     if rule.axis_name is not None:

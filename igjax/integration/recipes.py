@@ -17,7 +17,7 @@ import numpy as np
 from igjax import paths, rules
 from igjax._program.affine import Sweep
 from igjax._program.blocks import chunk
-from igjax._program.jax_internals import bodies, in_a_hurry
+from igjax._program.jax_internals import bodies, in_a_hurry, whole
 from igjax._tree import gap, parameter_dtype, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration import adaptive, hoisting
@@ -192,7 +192,7 @@ def _flat(score_at, parts_at, operands, x):
     features = sum(a.size // max(score.size, 1) for a in leaves)
 
     def contributions(o, t):
-        score, parts = parts_at(o, t)
+        score, parts = whole(parts_at(o, t))  # one vector of all features
         rows = [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)]
         return score.ravel(), jnp.concatenate(rows, 1)
 
@@ -200,7 +200,7 @@ def _flat(score_at, parts_at, operands, x):
     units = [unit([a.dtype for a in jax.tree.leaves(x)]), unit([score.dtype])]
     sizes = (score.size, features, dtype, *units, half)
     kinds = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
-    scores = lambda o, t: score_at(o, t).ravel()
+    scores = lambda o, t: whole(score_at(o, t)).ravel()
     return (scores, contributions), _Like(score.shape, kinds, structure, sizes)
 
 

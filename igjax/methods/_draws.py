@@ -16,7 +16,9 @@ there can be.
 """
 
 import dataclasses
+import functools
 import math
+import operator
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -52,11 +54,17 @@ def worst(statuses):
 
 
 def _severity(status):
-    return jnp.asarray(_SEVERITY, jnp.int32)[status]
+    return _looked_up(_SEVERITY, status)
 
 
 def _status(severity):
-    return jnp.asarray(_WORSE, jnp.int32)[severity]
+    return _looked_up(_WORSE, severity)
+
+
+def _looked_up(table, index):
+    """The entries of a short table, without a gather: of those, types ask where they go."""
+    picked = ((index == k).astype(jnp.int32) * int(e) for k, e in enumerate(table))
+    return functools.reduce(operator.add, picked)
 
 
 class _State(NamedTuple):

@@ -28,9 +28,12 @@ from jax.core import Tracer
 from igjax import _checks
 from igjax._tree import cast_like, parameter_dtype, strong, total, wide_labels, widen
 from igjax.attribution import Attribution, Status
+from igjax.methods.expectations import expected_gradients, expected_integrated_gradients
 from igjax.methods.integrated import integrated_gradients
 
 __all__ = ["aggregate", "grouped", "token_groups"]
+
+_OF_ROWS = expected_gradients, expected_integrated_gradients
 
 
 def grouped(
@@ -63,7 +66,8 @@ def grouped(
         out of range is an error, or, where it is traced, a result of NaN.
 
     Raises:
-        TypeError: as the method, and if a label is no integer.
+        TypeError: as the method, if it is a mean over baselines, which goes around the
+            groups: `expected(grouped(f, count, rule=...))`, and if a label is no integer.
         ValueError: as the method, if count is less than 1, or if the groups do not fit x.
 
     Example:
@@ -76,6 +80,7 @@ def grouped(
     _checks.function("grouped", "f", f)
     _checks.function("grouped", "method", method)
     _check_count("grouped", count)
+    _check_method(method, count)
     validate = getattr(f, "validate", None)
 
     def scaled(scales, groups, x, baseline, /, *args):
@@ -93,6 +98,7 @@ def grouped(
     attribute = method(scaled, **options)
 
     def attribute_groups(x, baseline, groups, /, *args):
+        _check_no_key(x)
         _checks.inputs("grouped", x, baseline)
         x = strong(x)
         groups = labels_of("grouped", groups, x, (), count)
@@ -229,6 +235,27 @@ def _sums(a, group, lead: int, count: int):
 def _check_count(caller: str, count) -> None:
     advice = " It is the number of groups, groups.max() + 1."
     _checks.count(caller, "count", count, advice=advice)
+
+
+def _check_method(method, count: int) -> None:
+    if method in _OF_ROWS:
+        raise TypeError(
+            f"grouped: method must explain x against one baseline, got {method.__name__}, "
+            "a mean over many. Take the mean around the groups: "
+            f"igjax.expected(igjax.grouped(f, {count}, rule=...), draws=...)"
+            "(key, x, rows, groups)."
+        )
+
+
+def _check_no_key(x) -> None:
+    kind = getattr(x, "dtype", None)
+    if kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key):
+        raise TypeError(
+            "grouped: the first argument must be x, got a random key. A method that draws "
+            "at random has its key bound, method=lambda f: partial(shapley_values(f), key);"
+            " a mean over baselines or noise goes around the groups: "
+            "igjax.expected(igjax.grouped(f, count))(key, x, rows, groups)."
+        )
 
 
 def labels_of(caller: str, groups, values, lead: tuple, count: int):

@@ -39,10 +39,13 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
     Returns:
         `attribute(x, baseline, *args) -> Attribution`. The baseline has the structure of
         x; a scalar stands for a whole leaf. Array leaves and numbers in args are traced,
-        all others are static and must be hashable.
+        all others are static and must be hashable. Numbers that f is bound to, by
+        `functools.partial` or as fields of a module, are static, as in a closure: those
+        that shape the program (sizes, counts, branches) belong there.
 
     Raises:
-        TypeError: if f, the path or a leaf of x or of the baseline has the wrong type.
+        TypeError: if f, the path or a leaf of x or of the baseline has the wrong type, or
+            f needs the value of what is traced; the message says of what, and where.
         ValueError: if a structure or shape does not fit, or f returns no scalar.
 
     Example:

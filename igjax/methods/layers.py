@@ -47,6 +47,7 @@ from igjax._program.watched import tagging, watched
 from igjax._tree import cast_like, gap, norms, strong, widen
 from igjax.attribution import Attribution, Status
 from igjax.integration.recipes import fixed, integrate, integrate_straight
+from igjax.methods._units import marked, units
 
 __all__ = [
     "Cut",
@@ -285,8 +286,10 @@ def neuron_conductance(
     Args:
         f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
         layer: a name (see `cut`) of a layer of one array.
-        neuron: an integer or a tuple of integers, the index of a unit of the layer; a
-            shorter one takes a group of units together, a row or a channel in front.
+        neuron: the index of a unit of the layer, or of a group that is taken together,
+            as in NumPy: an integer, a slice, a tuple of them, a mask of booleans. Arrays
+            may be traced, and one program serves all that are given as arrays:
+            `jax.vmap(lambda j: neuron_conductance(f, "h", j)(x, baseline))(jnp.arange(9))`.
         rule: as in `integrated_gradients`.
         path: as in `integrated_gradients`.
         chunk_size: as in `integrated_gradients`.
@@ -299,7 +302,8 @@ def neuron_conductance(
             no index.
         ValueError: as `layer_integrated_gradients`, and if the layer is more than one
             array.
-        IndexError: while tracing, if the layer has no such unit.
+        IndexError: while tracing, if the layer has no such unit; where the index is an
+            array, the result is NaN, and says so.
 
     Example:
         >>> import igjax, jax, jax.numpy as jnp
@@ -315,15 +319,10 @@ def neuron_conductance(
         Dhamdhere, Sundararajan, Yan, "How Important is a Neuron?", ICLR 2019.
     """
     _checks.layer("neuron_conductance", layer)
-    index = neuron if isinstance(neuron, tuple) else (neuron,)
-    whole = lambda i: isinstance(i, int | np.integer) and not isinstance(i, bool)
-    if not all(map(whole, index)):
-        raise TypeError(
-            "neuron_conductance: neuron must be an integer or a tuple of integers, the "
-            f"index of a unit of the layer, got {neuron!r}."
-        )
-    body = _through(tuple(map(int, index)))
-    return _method("neuron_conductance", body, f, layer, rule, chunk_size, path)
+    form, arrays = units("neuron_conductance", neuron)
+    body = _through(form)
+    options = (body, f, layer, rule, chunk_size, path)
+    return _method("neuron_conductance", *options, asked=arrays)
 
 
 def internal_influence(
@@ -341,7 +340,8 @@ def internal_influence(
         f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
         layer: a name (see `cut`), or a pytree of names.
         rule: a fixed rule: what is integrated here is not the slope of a score, by which
-            the adaptive rule verifies itself.
+            the adaptive rule verifies itself. `adaptive_rule(f)(x, baseline)` is the fixed
+            rule with the nodes that it finds for f.
         path: as in `integrated_gradients`.
         chunk_size: as in `integrated_gradients`.
 
@@ -368,8 +368,10 @@ def internal_influence(
     """
     if isinstance(rule, rules.Adaptive) or rule is None:
         raise TypeError(
-            "internal_influence: rule must be a fixed one, rules.gauss_legendre(n), say, "
-            f"got {rule!r}."
+            f"internal_influence: rule must be a fixed one, got {rule!r}: what is "
+            "integrated is no slope of a score, by which the adaptive rule verifies "
+            "itself. Take igjax.rules.gauss_legendre(n), or the nodes that it finds for f, "
+            "rule=igjax.adaptive_rule(f)(x, baseline, *args)."
         )
     return _method("internal_influence", _influence, f, layer, rule, chunk_size, path)
 
@@ -428,7 +430,7 @@ def layer_activation(f, layer) -> Callable:
     return _at_x("layer_activation", _activation, f, layer, scalar=False)
 
 
-def grad_cam(f, layer) -> Callable:
+def grad_cam(f, layer, *, axis: int = -1, signed: bool = False) -> Callable:
     r"""Grad-CAM: where a convolutional layer speaks for the score.
 
     $$\mathrm{map} = \max\Bigl(0, \sum_c \bar g_c\, y_c\Bigr), \qquad
@@ -436,21 +438,24 @@ def grad_cam(f, layer) -> Callable:
 
     Use it for a coarse map of an image from its last convolution; stretch it over the
     image with `jax.image.resize`. It is not complete: the mean gradient is not the
-    gradient, and negative evidence is dropped.
+    gradient, and negative evidence is dropped, unless the map is signed.
 
     Args:
         f: `f(x, *args) -> scalar`, as in `integrated_gradients`.
-        layer: a name (see `cut`), or a pytree of names, of layers of shape
-            (..., channels): channels last.
+        layer: a name (see `cut`), or a pytree of names, of layers of places and channels.
+        axis: the axis of the channels: the last one, as in Flax, or 0 of one example with
+            its channels first.
+        signed: whether to keep what speaks against the score, as negative numbers.
 
     Returns:
-        `look(x, *args) -> map`, float32 or wider, of the shape of the layer without its
-        last axis; for a pytree of names, a pytree of maps.
+        `look(x, *args) -> map`, float32 or wider, of the shape of the layer without the
+        axis of its channels; for a pytree of names, a pytree of maps.
 
     Raises:
-        TypeError: as `layer_integrated_gradients`, and if the layer is complex.
+        TypeError: as `layer_integrated_gradients`, if the layer is complex, and if the
+            axis is no integer.
         ValueError: as `layer_integrated_gradients`, and if a layer is no single array
-            with places and channels.
+            with places and channels, or has no such axis.
 
     Example:
         >>> import igjax, jax.numpy as jnp
@@ -463,21 +468,35 @@ def grad_cam(f, layer) -> Callable:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
         Gradient-Based Localization", ICCV 2017.
     """
-    return _at_x("grad_cam", _grad_cam, f, layer)
+    if not _checks.is_whole(axis):
+        raise TypeError(f"grad_cam: axis must be an integer, got {axis!r}.")
+    return _at_x("grad_cam", _grad_cam(int(axis), bool(signed)), f, layer)
 
 
 # How the methods are called: one program for all layers, compiled and kept by f.
 
 
 def _method(
-    caller, body, f, layer, rule: Any, chunk_size=None, path=paths.straight, *, scalar=True
+    caller,
+    body,
+    f,
+    layer,
+    rule: Any,
+    chunk_size=None,
+    path=paths.straight,
+    *,
+    scalar=True,
+    asked=(),
 ):
     names, structure = _names(caller, layer)
     # Each name once: what is handed to a value has one place in the queue.
     unique = tuple(dict.fromkeys(names))
     recipe = _recipe(caller, body, unique, tuple(map(unique.index, names)), structure)
     rule = rules.adaptive() if rule is None else rule
-    inner = compiled.attribution(caller, recipe, f, path, rule, chunk_size, scalar=scalar)
+    options = (rule, chunk_size)
+    inner = compiled.attribution(
+        caller, recipe, f, path, *options, scalar=scalar, asked=asked
+    )
 
     def attribute(x, baseline, /, *args):
         with tagging():
@@ -698,14 +717,16 @@ def _rejudged(joint: Attribution, rule) -> list[Attribution]:
 
 
 @functools.lru_cache
-def _through(index: tuple[int, ...]):
-    """The method of one unit: f where only this unit sees the point move."""
+def _through(form):
+    """The method of some units: f where only these see the point move."""
 
     def body(model, path, operands, rule, chunk_size):
         def score(o, near, far):
             y, rest = (model.values(o.given, a)[0] for a in (near, far))
-            mixed = jnp.where(_mark(y, index), y, rest)
-            return model.changed(o.given, far, _replace, [mixed])
+            mark, inside = marked(model.caller, y, form, o.given.asked)
+            mixed = jnp.where(mark, y, rest)
+            moved = model.changed(o.given, far, _replace, [mixed])
+            return moved if inside is True else moved * _unknown_unless(inside, moved)
 
         x, baseline = operands.x, operands.baseline
         if isinstance(rule, rules.Adaptive):
@@ -723,19 +744,8 @@ def _through(index: tuple[int, ...]):
     return body
 
 
-def _mark(y, index):
-    """True at the unit of that index."""
-    if isinstance(y, tuple):
-        raise ValueError(
-            f"neuron_conductance: the layer must be one array, got a tuple of {len(y)}."
-        )
-    inside = all(-n <= i < n for i, n in zip(index, y.shape, strict=False))
-    if len(index) > y.ndim or not inside:
-        raise IndexError(
-            f"neuron_conductance: the neuron must be an index of the layer, of shape "
-            f"{y.shape}, got {index}."
-        )
-    return jnp.zeros(y.shape, bool).at[index].set(True)
+def _unknown_unless(inside, like):
+    return jnp.where(inside, 1, jnp.nan).astype(like.dtype)
 
 
 def _influence(model, path, operands, rule, chunk_size):
@@ -769,20 +779,38 @@ def _check_real(model, layers):
             )
 
 
-def _grad_cam(model, path, operands, rule, chunk_size):
-    del path, rule, chunk_size
-    layers = widen(model.values(operands, operands.x))
-    _check_real(model, layers)
-    for y in layers:
-        if isinstance(y, tuple) or y.ndim < 2:
-            got = f"a tuple of {len(y)}" if isinstance(y, tuple) else f"shape {y.shape}"
-            raise ValueError(
-                "grad_cam: the layer must be one array of shape (..., channels), places "
-                f"and channels, got {got}."
-            )
-    score = lambda ys: model.changed(operands, operands.x, _nudge, ys)
-    gradients = jax.grad(score)(jax.tree.map(jnp.zeros_like, layers))
-    return [
-        jax.nn.relu((y * g.mean(tuple(range(g.ndim - 1)), keepdims=True)).sum(-1))
-        for y, g in zip(layers, gradients, strict=True)
-    ]
+@functools.lru_cache
+def _grad_cam(axis: int, signed: bool):
+    """The method for channels on an axis."""
+    kept = (lambda a: a) if signed else jax.nn.relu
+
+    def body(model, path, operands, rule, chunk_size):
+        del path, rule, chunk_size
+        layers = widen(model.values(operands, operands.x))
+        _check_real(model, layers)
+        for y in layers:
+            _check_channels(y, axis)
+        score = lambda ys: model.changed(operands, operands.x, _nudge, ys)
+        gradients = jax.grad(score)(jax.tree.map(jnp.zeros_like, layers))
+        return [
+            kept((y * _mean_over_places(g, axis)).sum(axis))
+            for y, g in zip(layers, gradients, strict=True)
+        ]
+
+    return body
+
+
+def _mean_over_places(g, axis: int):
+    return g.mean(tuple(i for i in range(g.ndim) if i != axis % g.ndim), keepdims=True)
+
+
+def _check_channels(y, axis: int) -> None:
+    if isinstance(y, tuple) or y.ndim < 2:
+        got = f"a tuple of {len(y)}" if isinstance(y, tuple) else f"shape {y.shape}"
+        raise ValueError(
+            f"grad_cam: the layer must be one array of places and channels, got {got}."
+        )
+    if not -y.ndim <= axis < y.ndim:
+        raise ValueError(
+            f"grad_cam: axis must be one of the layer, of shape {y.shape}, got {axis}."
+        )

@@ -1,8 +1,9 @@
 """Many devices: a batch of examples spread over a mesh, each device with its own loop.
 
-XLA cannot split the loop of an integrator by itself: under an automatically sharded
+XLA cannot split the loop of the adaptive rule by itself: under an automatically sharded
 `jit` each device would do all the work. So the batch is split by `jax.shard_map`, where
-the adaptive rule of each device runs its own queue and ends when its own examples do.
+the adaptive rule of each device runs its own queue and ends when its own examples do. A
+batch on explicit axes of a mesh needs none of this: there types tell `jax.vmap` as much.
 
 The types that say which values differ between devices are not checked: they would refuse
 every model that starts a loop at zeros, and what is returned has no need of them.
@@ -27,9 +28,11 @@ def sharded(attribute, mesh, in_axes: Any = 0, *, axis_name=None):
     """A batch of examples, attributed by all devices of a mesh: `vmap`, spread out.
 
     Use it where `jax.vmap(attribute, in_axes)` is too slow on one device, or does not fit
-    there. Each device gets an equal share of the batch and runs by itself: nothing is
-    communicated. The results are those of `vmap` to rounding. One huge example is split
-    by the nodes of its rule instead, with `rules.split`.
+    there: for a batch that lies anywhere, or does not divide. One that is spread over
+    explicit axes of a mesh already stays so under `jax.vmap`, by either rule. Each device
+    gets an equal share of the batch and runs by itself: nothing is communicated. The
+    results are those of `vmap` to rounding. One huge example is split by the nodes of its
+    rule instead, with `rules.split`.
 
     Args:
         attribute: a function of one example, as every method and combinator returns.

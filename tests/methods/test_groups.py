@@ -185,6 +185,24 @@ def test_labels_of_the_function_are_checked_through_the_groups():
 
 
 @pytest.mark.parametrize(
+    "method", [igjax.expected_gradients, igjax.expected_integrated_gradients]
+)
+def test_a_mean_over_baselines_goes_around_the_groups(method):
+    f, groups = lambda x: x[0] * x[1] * x[2], np.array([0, 1, 1])
+    with pytest.raises(TypeError, match=r"igjax\.expected\(igjax\.grouped\(f, 2, rule"):
+        igjax.grouped(f, 2, method=method)
+    attribute, key = igjax.grouped(f, 2, rule=RULE), jax.random.key(0)
+    x, rows = np.array([2.0, 3.0, 4.0]), np.zeros((2, 3))
+    with pytest.raises(TypeError, match=r"must be x, got a random key.*igjax\.expected"):
+        attribute(key, x, rows, groups)
+    with pytest.raises(ValueError, match=r"Rows of baselines go to igjax\.expected"):
+        attribute(x, rows, groups)
+    # Two of three factors: 24 is divided by 1 to 2.
+    result = igjax.expected(attribute)(key, x, rows, groups)
+    np.testing.assert_allclose(result.values, [8, 16], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     ("dtype", "count"), [("uint8", 256), ("int8", 128), ("uint8", 300)]
 )
 def test_small_integers_may_be_labels_of_many_groups(dtype, count):

@@ -228,6 +228,115 @@ def test_grad_cam_weighs_maps_by_their_mean_gradient():
         igjax.grad_cam(hidden, "hidden")(X)
 
 
+def test_grad_cam_keeps_signs_and_takes_channels_on_any_axis():
+    kernel, x = KEYS.normal(size=(3, 4, 5)), KEYS.normal(size=(3, 4, 5))
+    for axis in (0, 1, 2, -3):
+        others = tuple(i for i in range(3) if i != axis % 3)
+        f = lambda x: (kernel * checkpoint_name(x, "maps") ** 2).sum()
+        weights = (2 * kernel * x).mean(others, keepdims=True)
+        want = (weights * x).sum(axis)
+        signed = igjax.grad_cam(f, "maps", axis=axis, signed=True)(x)
+        np.testing.assert_allclose(signed, want, rtol=1e-12)
+        positive = igjax.grad_cam(f, "maps", axis=axis)(x)
+        np.testing.assert_allclose(positive, np.maximum(want, 0), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"axis must be one of the layer, of shape \(3, 4"):
+        igjax.grad_cam(f, "maps", axis=3)(x)
+    no_axis: Any = 1.0
+    with pytest.raises(TypeError, match="axis must be an integer"):
+        igjax.grad_cam(f, "maps", axis=no_axis)
+
+
+# Groups of units, and those that are traced.
+
+
+def grid(x):
+    return jnp.tanh(jnp.stack([W1 @ x, 2 * W1 @ x, W1 @ x**2]))
+
+
+def gridded(x):
+    return jnp.sum(checkpoint_name(grid(x), "units")) ** 2
+
+
+@functools.cache
+def each_unit():
+    """The definition, with dense Jacobians: (3, 5) units, features last."""
+    t, weights = np.polynomial.legendre.leggauss(24)
+    slope = lambda x: 2 * grid(x).sum() * jax.jacfwd(grid)(x) * (X - B)[None, None]
+    slopes = jax.vmap(lambda t: slope(B + t * (X - B)))((t + 1) / 2)
+    return np.tensordot(weights / 2, slopes, 1)
+
+
+def test_units_add_up_to_the_layer():
+    layer = igjax.layer_conductance(gridded, "units", rule=RULE)(X, B).values
+    np.testing.assert_allclose(each_unit().sum(-1), layer, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        1,
+        (slice(None), 2),
+        (slice(0, 2), slice(-1, None, -2)),
+        (slice(None), np.int8(-1)),
+        (np.arange(15).reshape(3, 5) % 2).astype(bool),
+        np.array([True, False, True]),
+        np.array([2, -1]),
+        (jnp.int32(-1), slice(1, 3)),
+    ],
+    ids=repr,
+)
+def test_groups_of_units_are_taken_as_numpy_takes_them(index):
+    result = igjax.neuron_conductance(gridded, "units", index, rule=RULE)(X, B)
+    whole = isinstance(index, np.ndarray) and index.dtype == int
+    want = each_unit()[tuple(index) if whole else index].reshape(-1, len(X)).sum(0)
+    np.testing.assert_allclose(result.values, want, rtol=1e-10, atol=1e-12)
+
+
+def test_one_program_serves_all_units_and_masks():
+    count = []
+    note = count.append  # what a list holds would count as a change of f
+
+    def f(x):
+        note(1)
+        return gridded(x)
+
+    conductance = lambda i: igjax.neuron_conductance(f, "units", i, rule=RULE)
+    ask = lambda i: conductance(i)(X, B).values
+    ask((jnp.int32(0), jnp.int32(1)))
+    once = len(count)
+    for i, j in ((1, 1), (2, -1)):
+        got = ask((jnp.int32(i), jnp.int32(j)))
+        np.testing.assert_allclose(got, each_unit()[i, j], rtol=1e-10, atol=1e-12)
+    assert len(count) == once
+    ask(np.zeros((3, 5), bool))
+    once = len(count)
+    mask = np.zeros((3, 5), bool)
+    mask[0, 2] = mask[2, 0] = True
+    want = each_unit()[0, 2] + each_unit()[2, 0]
+    np.testing.assert_allclose(ask(mask), want, rtol=1e-10, atol=1e-12)
+    assert len(count) == once
+    jitted = jax.jit(ask)
+    np.testing.assert_allclose(jitted(mask), want, rtol=1e-10, atol=1e-12)
+
+
+def test_traced_units_that_do_not_exist_are_never_clamped():
+    ask = lambda i: igjax.neuron_conductance(gridded, "units", i, rule=RULE)(X, B)
+    result = jax.vmap(ask)(jnp.array([[0, 0], [3, 0], [0, -6], [-4, 1], [-3, -5]]))
+    outside = np.array([False, True, True, True, False])
+    np.testing.assert_array_equal(np.isnan(result.values).all(-1), outside)
+    np.testing.assert_array_equal(result.status == igjax.Status.NON_FINITE, outside)
+    np.testing.assert_allclose(result.values[4], each_unit()[0, 0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_units_are_mapped_with_the_adaptive_rule():
+    ask = lambda i: igjax.neuron_conductance(gridded, "units", (i, 2))(X, B)
+    result = jax.jit(jax.vmap(ask))(jnp.arange(4))
+    assert result.converged[:3].all()
+    np.testing.assert_allclose(result.values[:3], each_unit()[:, 2], atol=0.02)
+    assert result.status[3] == igjax.Status.NON_FINITE
+
+
 # Where names are found.
 
 
@@ -399,22 +508,38 @@ def test_layers_that_are_no_names_are_refused(layer):
         igjax.layer_conductance(deep, layer)
 
 
-@pytest.mark.parametrize("neuron", [1.0, "a", True, (0, None)], ids=repr)
+@pytest.mark.parametrize(
+    "neuron", [1.0, "a", True, (0, None), slice(0.5), (..., ...), np.ones(5)], ids=repr
+)
 def test_neurons_that_are_no_index_are_refused(neuron):
-    with pytest.raises(TypeError, match="neuron must be an integer"):
+    with pytest.raises(TypeError, match="neuron must be an index of the layer as in Nu"):
         igjax.neuron_conductance(deep, "first", neuron)
 
 
-@pytest.mark.parametrize("neuron", [5, -6, (0, 0)], ids=repr)
+@pytest.mark.parametrize(
+    "neuron",
+    [5, -6, (0, 0), slice(3, 2), np.ones(4, bool), jnp.ones((5, 2), bool)],
+    ids=repr,
+)
 def test_neurons_that_do_not_exist_are_refused(neuron):
-    with pytest.raises(IndexError, match="neuron must be an index of the layer"):
+    with pytest.raises(IndexError, match=r"must (be an index of|have the first axes)"):
         igjax.neuron_conductance(deep, "first", neuron, rule=RULE)(X, B)
 
 
 def test_internal_influence_has_no_adaptive_rule():
     adaptive: Any = igjax.rules.adaptive()
-    with pytest.raises(TypeError, match="rule must be a fixed one"):
+    with pytest.raises(TypeError, match=r"fixed one.*rule=igjax\.adaptive_rule\(f\)\(x"):
         igjax.internal_influence(deep, "first", rule=adaptive)
+
+
+@pytest.mark.slow
+def test_internal_influence_takes_the_nodes_that_the_adaptive_rule_finds():
+    found = igjax.adaptive_rule(deep)(X, B)
+    got, want = (
+        igjax.internal_influence(deep, "first", rule=rule)(X, B).values
+        for rule in (found, igjax.rules.gauss_legendre(60))
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_the_parts_of_a_cut_make_the_whole():

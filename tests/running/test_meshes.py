@@ -1,0 +1,85 @@
+"""Arrays spread over meshes: in a process that has eight devices, and in two of them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.running.test_sharding import ROOT, environment, free_port
+
+CASES = "tests/running/on_meshes.py"
+
+
+@pytest.mark.slow
+def test_on_eight_devices():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", CASES],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(8),
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "passed" in done.stdout
+
+
+PROCESS = """
+import sys
+import jax, jax.numpy as jnp, numpy as np, igjax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+jax.config.update("jax_enable_x64", True)
+address, process = sys.argv[1], int(sys.argv[2])
+jax.distributed.initialize(address, num_processes=2, process_id=process)
+assert jax.device_count() == 4 and jax.local_device_count() == 2
+
+f = lambda x, w: jnp.sum(jnp.tanh(x * w) * jnp.sin(w))
+xs, w = np.linspace(-2, 3, 24).reshape(8, 3), np.array([1.0, -2.0, 9.0])
+rules = igjax.rules.gauss_legendre(6), igjax.rules.adaptive()
+wanted = [
+    jax.vmap(igjax.integrated_gradients(f, rule=rule), (0, None, None))(xs, 0.0, w)
+    for rule in rules
+]
+
+def check(got, want):
+    for a, b in zip(*map(jax.tree.leaves, (got, want))):
+        for shard in a.addressable_shards:
+            part = np.asarray(b)[shard.index]
+            np.testing.assert_allclose(np.asarray(shard.data), part, 1e-12, 1e-13)
+
+for kind in (AxisType.Explicit, AxisType.Auto):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
+    half = xs[4 * process : 4 * process + 4]  # each process brings its own
+    joined = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), half)
+    for rule, want in zip(rules, wanted):
+        attribute = igjax.integrated_gradients(f, rule=rule)
+        result = jax.jit(jax.vmap(attribute, (0, None, None)))(joined, 0.0, w)
+        check(result, want)
+        if kind is AxisType.Explicit:
+            assert sum(len(s.data) for s in result.values.addressable_shards) == 4
+print("agreed")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one():
+    address = f"localhost:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, address, str(i)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment(2),
+        )
+        for i in range(2)
+    ]
+    try:
+        for process in processes:
+            output, error = process.communicate(timeout=300)
+            assert process.returncode == 0, error[-3000:]
+            assert "agreed" in output
+    finally:
+        for process in processes:
+            process.kill()
