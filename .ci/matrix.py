@@ -15,7 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "matrix"
 SUPPORTED = ("3.11", "3.12", "3.13")
-SHOWN = ("jax", "jaxlib", "flax", "optax", "equinox", "numpy", "matplotlib", "pytest")
+SHOWN = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "equinox",
+    "keras",
+    "numpy",
+    "matplotlib",
+    "pytest",
+)
 SENTENCE = "A wonderful film, though far too long."
 HEAD = ("environment", "Python", *SHOWN, "demo", "fast suite", "README")
 

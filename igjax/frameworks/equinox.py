@@ -4,7 +4,7 @@ import contextlib
 import sys
 
 from igjax.frameworks.calls import Call, dispatch
-from igjax.frameworks.trees import Patches, path_of, subclasses, wrapper
+from igjax.frameworks.trees import Patches, path_of, subclasses, walker, wrapper
 
 _REMEDY = "Call model = equinox.nn.inference_mode(model) first."
 
@@ -30,19 +30,7 @@ def calls():
         yield
 
 
-def _walk(root, path=()):
-    """Yields the modules of a tree with their paths."""
-    if is_module(root):
-        yield path, root
-        children = vars(root)
-    elif isinstance(root, dict):
-        children = root
-    elif isinstance(root, list | tuple):
-        children = dict(enumerate(root))
-    else:
-        return
-    for name, child in children.items():
-        yield from _walk(child, (*path, name))
+_walk = walker(is_module, vars)
 
 
 def _describe(module, inputs, keywords) -> Call | None:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 
 from igjax.frameworks.calls import Call, dispatch
-from igjax.frameworks.trees import Patches, path_of, wrapper
+from igjax.frameworks.trees import Patches, path_of, walker, wrapper
 
 _REMEDY = "Call the model with training=False."
 _AMOUNTS = ("rate", "dropout", "recurrent_dropout", "stddev")
@@ -24,21 +24,6 @@ def calls():
         return
     with _PATCHES:
         yield
-
-
-def _walk(root, path=()):
-    """Yields the layers of a tree with their paths."""
-    if is_module(root):
-        yield path, root
-        children = _children(root)
-    elif isinstance(root, dict):
-        children = root
-    elif isinstance(root, list | tuple):
-        children = dict(enumerate(root))
-    else:
-        return
-    for name, child in children.items():
-        yield from _walk(child, (*path, name))
 
 
 def _children(layer) -> dict:
@@ -70,6 +55,9 @@ def _inside(children):
             yield (), value
         else:
             yield from _walk(value)
+
+
+_walk = walker(is_module, _children)
 
 
 def _describe(layer, inputs, keywords) -> Call | None:

@@ -103,6 +103,28 @@ def path_of(framework: str, module, walk: Callable, is_module: Callable) -> str:
     return THREAD.names[framework].path(module)
 
 
+def walker(is_module: Callable, children: Callable) -> Callable:
+    """Makes `walk(root)`, which yields the modules of a tree with their paths.
+
+    `children(module)` are its attributes by name, or those of them that hold modules.
+    """
+
+    def walk(root, path=()):
+        if is_module(root):
+            yield path, root
+            inside = children(root)
+        elif isinstance(root, dict):
+            inside = root
+        elif isinstance(root, list | tuple):
+            inside = dict(enumerate(root))
+        else:
+            return
+        for name, child in inside.items():
+            yield from walk(child, (*path, name))
+
+    return walk
+
+
 def _frames() -> list:
     """The frames from who called a module to the function that is traced."""
     frames, frame = [], sys._getframe(2)
