@@ -1,6 +1,7 @@
 """Tests run in float64 and broadcast nothing by accident; doctests run as users do."""
 
 import itertools
+import os
 
 import hypothesis
 import jax
@@ -9,6 +10,16 @@ import pytest
 # No test asserts how long anything takes.
 hypothesis.settings.register_profile("igjax", deadline=None)
 hypothesis.settings.load_profile("igjax")
+
+# Compiling costs more than running what runs once; slow tests, examples and notebooks take
+# the programs that users get. From 0.12 on JAX knows the last of these no more.
+HASTE = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+HASTE += ["--xla_cpu_use_fusion_emitters=false"] * (jax.__version_info__ < (0, 12))
+
+
+def pytest_configure(config):
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("XLA_FLAGS", " ".join(HASTE))
 
 
 @pytest.fixture(scope="package", autouse=True)

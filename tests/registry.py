@@ -63,7 +63,7 @@ RULES: dict[str, tuple[Rule, int]] = {
 
 
 # Compiling costs more than running what runs once.
-QUICKLY = {"xla_backend_optimization_level": 0}
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def together(*thunks):

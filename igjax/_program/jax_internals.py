@@ -349,25 +349,25 @@ def contracted(eqn):
 # Settings, and axes in scope.
 
 
-_HURRY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
+_HURRY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_HURRIES = (
+    {**_HURRY, "xla_cpu_use_fusion_emitters": False},
+    _HURRY,
+)  # before 0.12, and after
 
 
 def in_a_hurry(function):
     """Compiles a function of small arrays without optimizing it, where XLA knows how."""
+    ways = [jax.jit(function, compiler_options=options) for options in _HURRIES]
     plain = jax.jit(function)
-    quick = jax.jit(function, compiler_options=_HURRY)
 
     def run(*args):
-        if jax.default_backend() != "cpu":
-            return plain(*args)
-        try:
-            return quick(*args)
-        except jax.errors.JaxRuntimeError:  # options that this XLA does not have
-            return plain(*args)
+        while ways and jax.default_backend() == "cpu":
+            try:
+                return ways[0](*args)
+            except jax.errors.JaxRuntimeError:  # options that this XLA does not have
+                del ways[0]
+        return plain(*args)
 
     return run
 

@@ -104,6 +104,6 @@ def test_once_it_was_not_enough_it_is_not_tried_again(monkeypatch):
 
 
 def test_where_xla_does_not_know_the_options_it_takes_its_time(monkeypatch):
-    monkeypatch.setattr(jax_internals, "_HURRY", {"xla_no_such_option": 1})
+    monkeypatch.setattr(jax_internals, "_HURRIES", ({"xla_no_such_option": 1}, {}))
     double = jax_internals.in_a_hurry(lambda a: 2 * a)
     assert double(jnp.ones(2)).tolist() == [2, 2]

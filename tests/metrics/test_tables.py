@@ -37,6 +37,7 @@ def made(folder, methods=METHODS, batches=BATCHES):
     return metrics.table(*given, in_axes=(0, None), progress=False)
 
 
+@pytest.mark.slow
 def test_a_table_of_a_linear_model(tmp_path):
     found = made(tmp_path)
     numbers = found.scores["sensitivity-3"]
@@ -66,6 +67,7 @@ def test_each_example_has_the_same_draws_for_all_methods(tmp_path):
     np.testing.assert_allclose(found.scores["deletion"]["exact"][4], want, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_table_goes_on_where_it_was(tmp_path):
     first = made(tmp_path, {"exact": METHODS["exact"]})
     files = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*.npz")}

@@ -78,6 +78,7 @@ TWO = [
 ]
 
 
+@pytest.mark.slow
 def test_a_multiplier_times_the_change_is_the_change_of_the_output():
     def f(x):
         curves = jnp.stack([g(x[i]) for i, g in enumerate(CURVES)])
