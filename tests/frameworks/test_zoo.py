@@ -21,11 +21,8 @@ OTHERS = [f for f in zoo.FRAMEWORKS if f != "jax"]
 
 @pytest.fixture(autouse=True)
 def _as_users_have_it():
-    """Keras wants ranks to be promoted, and float32 is what the networks are."""
-    jax.config.update("jax_enable_x64", False)
-    with jax.numpy_rank_promotion("allow"):
+    with zoo.as_users_have_it():
         yield
-    jax.config.update("jax_enable_x64", True)
 
 
 def at(framework, network):

@@ -14,6 +14,7 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+import contextlib
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -70,6 +71,15 @@ INPUTS = {
     "series": _draw(5, 2) * 2,
     "sentence": SENTENCE_WEIGHTS["words"][TOKENS],
 }
+
+
+@contextlib.contextmanager
+def as_users_have_it():
+    """Keras wants ranks to be promoted, and float32 is what the networks are."""
+    jax.config.update("jax_enable_x64", False)
+    with jax.numpy_rank_promotion("allow"):
+        yield
+    jax.config.update("jax_enable_x64", True)
 
 
 def model(framework: str, network: str) -> Model:

@@ -7,13 +7,15 @@ import pytest
 
 from tests.running.test_sharding import ROOT, environment, free_port
 
-CASES = "tests/running/on_meshes.py"
+CASES = ["on_meshes", "zoo_on_meshes"]
 
 
 @pytest.mark.slow
-def test_on_eight_devices():
+@pytest.mark.parametrize("cases", CASES)
+def test_on_eight_devices(cases):
+    file = f"tests/running/{cases}.py"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", CASES],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
         capture_output=True,
         text=True,
         cwd=ROOT,
