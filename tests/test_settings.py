@@ -66,10 +66,10 @@ def test_all_settings_at_once_and_tables_are_moved_once(name, given):
     run = CASES[name]()
     guard = "disallow" if name in EXPLICIT else "disallow_explicit"
     with together(SETTINGS):
-        assert troubles(run(given)) == []
+        assert troubles(run(given), name) == []
         with jax.transfer_guard(guard):
             again = jax.block_until_ready(run(given))
-    assert troubles(again) == []
+    assert troubles(again, name) == []
 
 
 @pytest.mark.slow

@@ -419,7 +419,7 @@ def _booked(
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
     unit = before.unit[example]
-    capped = lambda a: jnp.minimum(a, jnp.finfo(a.dtype).max ** 0.45)
+    capped = lambda a: jnp.minimum(a, float(jnp.finfo(a.dtype).max) ** 0.45)
     both = value, capped(error / unit[..., None]) ** 2
     astray = jnp.where(jump[:, None], 0, capped(seen.astray / unit))
     spent = (error + unknown / max(value.shape[-1], 1)).sum(-1)

@@ -89,9 +89,9 @@ def test_flops_of_the_adaptive_rule_go_from_one_panel_to_the_budget():
     budget = 150
     known = cost_of(igjax.rules.adaptive(max_evaluations=budget))
     assert known.evaluations == (15, budget)
-    assert known.forwards == 50
+    assert known.forwards == 58
     # The rule itself costs something: about a hundredth of these gradients for each.
-    least, most = ((2 * n + 50) * PRODUCTS for n in (15, budget))
+    least, most = ((2 * n + 58) * PRODUCTS for n in (15, budget))
     assert least < flops(known)[0] < 1.2 * least
     assert most < flops(known)[1] < 1.2 * most
 
@@ -102,7 +102,7 @@ def test_the_adaptive_rule_in_a_batch_lies_between_all_easy_and_all_hard():
     batch = jax.ShapeDtypeStruct((examples, WIDTH), "float32")
     vmapped = lambda attribute: jax.vmap(attribute, (0, None, None))
     known = cost_of(igjax.rules.adaptive(max_evaluations=budget), vmapped, batch)
-    forward = examples * 50 * PRODUCTS
+    forward = examples * 58 * PRODUCTS
     # Four panels lie side by side on a CPU: six examples fill two chunks, one of them
     # half, and in each generation of the worst case three lanes may be idle.
     least = forward + 2 * 4 * 15 * 2 * PRODUCTS
