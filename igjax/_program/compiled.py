@@ -287,14 +287,20 @@ def _settled_first(look, judge, whole):
 
     def run(constants, operands):
         nonlocal enough
-        traced = [isinstance(a, Tracer) for a in jax.tree.leaves(operands)]
-        if not enough or any(traced):
+        if not enough or _any_traced((constants, operands)):
             return whole(constants, operands)
-        result, settled = judge(look(constants, operands))
+        found = look(constants, operands)
+        if _any_traced(found):  # inside of another trace, of constants only
+            return whole(constants, operands)
+        result, settled = judge(found)
         enough = bool(jax.device_get(settled))
         return result if enough else whole(constants, operands)
 
     return run
+
+
+def _any_traced(tree) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def program_name(caller: str, kind: str, count) -> str:

@@ -107,3 +107,15 @@ def test_where_xla_does_not_know_the_options_it_takes_its_time(monkeypatch):
     monkeypatch.setattr(jax_internals, "_HURRIES", ({"xla_no_such_option": 1}, {}))
     double = jax_internals.in_a_hurry(lambda a: 2 * a)
     assert double(jnp.ones(2)).tolist() == [2, 2]
+
+
+def test_inside_of_a_trace_there_is_no_first_look():
+    attribute = igjax.integrated_gradients(SETTLED["smooth"])
+    inside = jax.jit(lambda scale: attribute(X, 0.0).values * scale)(1.0)
+    np.testing.assert_allclose(inside, attribute(X, 0.0).values, rtol=1e-6)
+
+    def scaled(scale):
+        return igjax.integrated_gradients(lambda x: jnp.tanh(scale * x).sum())(X, 0.0)
+
+    result = jax.vmap(scaled)(jnp.array([1.0, 2.0]))
+    assert result.values.shape == (2, 3)
