@@ -1,28 +1,14 @@
 """Arrays spread over meshes: in a process that has eight devices, and in two of them."""
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.running.test_sharding import ROOT, environment, free_port
-
-CASES = ["on_meshes", "zoo_on_meshes"]
+from tests.running.processes import agree, passes_on_eight_devices
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cases", CASES)
+@pytest.mark.parametrize("cases", ["on_meshes", "zoo_on_meshes"])
 def test_on_eight_devices(cases):
-    file = f"tests/running/{cases}.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(8),
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "passed" in done.stdout
+    passes_on_eight_devices(cases)
 
 
 PROCESS = """
@@ -65,23 +51,4 @@ print("agreed")
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one():
-    address = f"localhost:{free_port()}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(i)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(2),
-        )
-        for i in range(2)
-    ]
-    try:
-        for process in processes:
-            output, error = process.communicate(timeout=300)
-            assert process.returncode == 0, error[-3000:]
-            assert "agreed" in output
-    finally:
-        for process in processes:
-            process.kill()
+    agree(PROCESS)

@@ -1,40 +1,19 @@
 """Many devices: misuse here, and the results in processes that have many devices."""
 
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import igjax
+from tests.running.processes import agree, passes_on_eight_devices
 
-ROOT = pathlib.Path(__file__).parents[2]
-CASES = "tests/running/on_eight_devices.py"
 ATTRIBUTE = igjax.integrated_gradients(jnp.sum, rule=igjax.rules.midpoint(1))
-
-
-def environment(devices: int) -> dict:
-    quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags = f"--xla_force_host_platform_device_count={devices} {quickly}"
-    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 @pytest.mark.slow
 def test_on_eight_devices():
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", CASES],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(8),
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "passed" in done.stdout
+    passes_on_eight_devices("on_eight_devices")
 
 
 PROCESS = """
@@ -79,34 +58,9 @@ print("agreed")
 """
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_two_processes_agree_with_one():
-    address = f"localhost:{free_port()}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(i)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(2),
-        )
-        for i in range(2)
-    ]
-    try:
-        for process in processes:
-            output, error = process.communicate(timeout=300)
-            assert process.returncode == 0, error[-3000:]
-            assert "agreed" in output
-    finally:
-        for process in processes:
-            process.kill()
+    agree(PROCESS)
 
 
 def one_device():

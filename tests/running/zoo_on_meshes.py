@@ -38,14 +38,16 @@ def on_one(attribute, axes):
     return jax.jit(jax.vmap(attribute, axes))
 
 
+def eight_devices():
+    return jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
 def by_sharded(attribute, axes):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    return igjax.sharded(attribute, mesh, axes)
+    return igjax.sharded(attribute, eight_devices(), axes)
 
 
 def by_jax(attribute, axes):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    put = lambda xs: jax.device_put(xs, NamedSharding(mesh, P("data")))
+    put = lambda xs: jax.device_put(xs, NamedSharding(eight_devices(), P("data")))
     mapped = on_one(attribute, axes)
     return lambda xs, *args: mapped(put(xs), *args)
 

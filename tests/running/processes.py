@@ -1,0 +1,59 @@
+"""Devices for tests that want more: a process that has eight of them, or two processes."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def environment(devices: int) -> dict:
+    quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    flags = f"--xla_force_host_platform_device_count={devices} {quickly}"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def passes_on_eight_devices(cases: str):
+    """Runs the tests of a file of this folder where there are eight devices."""
+    file = f"tests/running/{cases}.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(8),
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "passed" in done.stdout
+
+
+def agree(script: str):
+    """Runs a script in two processes of two devices; both must say that they agreed."""
+    address = f"localhost:{_free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, address, str(i)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment(2),
+        )
+        for i in range(2)
+    ]
+    try:
+        for process in processes:
+            output, error = process.communicate(timeout=300)
+            assert process.returncode == 0, error[-3000:]
+            assert "agreed" in output
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
