@@ -360,6 +360,12 @@ def draws(caller: str, draws, least: int, group: int) -> None:
         )
 
 
+def is_key(leaf) -> bool:
+    """True for typed random keys."""
+    kind = getattr(leaf, "dtype", None)
+    return kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key)
+
+
 def key(caller: str, key) -> None:
     """Checks that the first argument is one random key, typed or raw.
 
@@ -367,8 +373,9 @@ def key(caller: str, key) -> None:
         TypeError: if it is none.
     """
     kind = getattr(key, "dtype", None)
-    typed = kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key)
-    if not (typed and key.ndim == 0) and not (kind == np.uint32 and np.shape(key) == (2,)):
+    if not (is_key(key) and key.ndim == 0) and not (
+        kind == np.uint32 and np.shape(key) == (2,)
+    ):
         got = f"{kind}{list(np.shape(key))}" if kind is not None else type(key).__name__
         raise TypeError(
             f"{caller}: the first argument must be a random key, jax.random.key(seed), got "

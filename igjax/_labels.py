@@ -143,11 +143,9 @@ def _entered(caller: str, outputs, path: tuple):
 
 
 def _names(outputs) -> list:
-    return list(outputs) if isinstance(outputs, Mapping) else _fields(outputs)
-
-
-def _fields(outputs) -> list:
-    return list(getattr(outputs, "_fields", ()))
+    return list(
+        outputs if isinstance(outputs, Mapping) else getattr(outputs, "_fields", ())
+    )
 
 
 def _is_open(outputs, path: tuple) -> bool:

@@ -170,8 +170,7 @@ def _explained(caller: str, look):
 def _untraced(caller: str, call, bound, args, x):
     """What an attribution was to trace, as `_explained` asks for it."""
     given, static = split(caller, args, bound)
-    names = argument_names(call, bound, args)
-    names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
+    names = _of_arrays(argument_names(call, bound, args), static)
     xs, structure = jax.tree.flatten(x)
 
     def model(*leaves):
@@ -200,8 +199,7 @@ def function(caller: str, call):
         joined = lambda given: call(*join(given, static))
 
         def untraced():
-            names = argument_names(plain, ((), {}), args)
-            names = [n for n, rest in zip(names, static[1], strict=True) if rest is None]
+            names = _of_arrays(argument_names(plain, ((), {}), args), static)
             return lambda *given: joined(given), given, names, 0
 
         def build(given):
@@ -357,6 +355,11 @@ def label(leaf):
 def _is_number(leaf) -> bool:
     """True for a number of Python, or a scalar of NumPy."""
     return isinstance(leaf, int | float | complex | np.generic)
+
+
+def _of_arrays(names, static) -> list:
+    """Those of the names of all leaves that arrays have, as `split` parted them."""
+    return [name for name, rest in zip(names, static[1], strict=True) if rest is None]
 
 
 def join(given, static):

@@ -350,10 +350,7 @@ def contracted(eqn):
 
 
 _HURRY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_HURRIES = (
-    {**_HURRY, "xla_cpu_use_fusion_emitters": False},
-    _HURRY,
-)  # before 0.12, and after
+_HURRIES = ({**_HURRY, "xla_cpu_use_fusion_emitters": False}, _HURRY)  # old and new JAX
 
 
 def in_a_hurry(function):

@@ -5,7 +5,6 @@ methods, layers and the diagnostics share those that stand here.
 """
 
 import dataclasses
-import functools
 import math
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,7 +32,7 @@ def along(path):
 def integrate(f, path, operands, rule, chunk_size) -> Attribution:
     """The recipe of both methods, along any path."""
     if isinstance(rule, rules.Adaptive):
-        return _adaptive(*_profile(f, path), operands, operands.x, rule)
+        return _adaptive(*_profile(f, path, operands), operands.x, rule)
     return fixed(partial(f, operands), partial(path, operands), operands, rule, chunk_size)
 
 
@@ -56,7 +55,7 @@ def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
 def _straight_profile(f, path, operands):
     sweep = Sweep(adaptive.NODES, rows=1, pulled=adaptive.NODES)
     hoisted = hoisting.profile(f, path, operands, sweep)
-    return hoisted or (*_profile(f, path), operands)
+    return hoisted or _profile(f, path, operands)
 
 
 def first_look(path, rule):
@@ -67,33 +66,25 @@ def first_look(path, rule):
     """
     if not isinstance(rule, rules.Adaptive):
         return None
-    return (_look_straight if path is paths.straight else _look), _judged()
+    profiled = _straight_profile if path is paths.straight else _profile
+
+    def look(f, path, operands, rule, chunk_size) -> _Looked:
+        del chunk_size
+        score_at, parts_at, operands_ = profiled(f, path, operands)
+        profile, like = _flat(score_at, parts_at, operands_, operands.x)
+        return _Looked(*adaptive.look(profile, operands_, rule, like.sizes), like)
+
+    return look, _JUDGE
 
 
-def _look(f, path, operands, rule, chunk_size) -> "_Looked":
-    del chunk_size
-    return _looked(*_profile(f, path), operands, operands.x, rule)
+def _judged(looked: "_Looked"):
+    """The result, and whether it is settled."""
+    found = looked.probes, looked.samples, looked.tolerances
+    solution, settled = adaptive.settle(*found, looked.like.sizes)
+    return _result(solution, looked.like), settled
 
 
-def _look_straight(f, path, operands, rule, chunk_size) -> "_Looked":
-    del chunk_size
-    return _looked(*_straight_profile(f, path, operands), operands.x, rule)
-
-
-def _looked(score_at, parts_at, operands, x, rule) -> "_Looked":
-    profile, like = _flat(score_at, parts_at, operands, x)
-    return _Looked(*adaptive.look(profile, operands, rule, like.sizes), like)
-
-
-@functools.cache
-def _judged():
-    def judge(looked: _Looked):
-        """The result, and whether it is settled."""
-        found = looked.probes, looked.samples, looked.tolerances
-        solution, settled = adaptive.settle(*found, looked.like.sizes)
-        return _result(solution, looked.like), settled
-
-    return in_a_hurry(judge)
+_JUDGE = in_a_hurry(_judged)
 
 
 def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
@@ -140,7 +131,7 @@ def _result(solution: adaptive.Solution, like: "_Like") -> Attribution:
 def mesh(f, path, operands, rule, chunk_size):
     """The recipe of `adaptive_rule`: panels (capacity, 2) and how many are in use."""
     del chunk_size
-    profile, like = _flat(*_profile(f, path), operands, operands.x)
+    profile, like = _flat(*_profile(f, path, operands), operands.x)
     solution = adaptive.solve(profile, operands, rule, like.sizes)
     # Panels that were cut leave a row of zeros: the others to the front, in order.
     lo, hi = solution.mesh.T
@@ -149,13 +140,13 @@ def mesh(f, path, operands, rule, chunk_size):
     return solution.mesh[order], used.sum(dtype=jnp.int32)
 
 
-def _profile(f, path):
-    """The score at t, and with it the contributions: functions of (operands, t)."""
+def _profile(f, path, operands):
+    """The score at t and the contributions to it, functions of (operands, t); operands."""
 
     def parts_at(o, t):
         return integrand(partial(f, o), partial(path, o), t)
 
-    return lambda o, t: f(o, path(o, t)), parts_at
+    return lambda o, t: f(o, path(o, t)), parts_at, operands
 
 
 class _Like(NamedTuple):
@@ -167,7 +158,7 @@ class _Like(NamedTuple):
     sizes: tuple  # as `adaptive.solve` wants them
 
 
-@functools.partial(
+@partial(
     jax.tree_util.register_dataclass,
     data_fields=["probes", "samples", "tolerances"],
     meta_fields=["like"],

@@ -248,8 +248,7 @@ def _check_method(method, count: int) -> None:
 
 
 def _check_no_key(x) -> None:
-    kind = getattr(x, "dtype", None)
-    if kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key):
+    if _checks.is_key(x):
         raise TypeError(
             "grouped: the first argument must be x, got a random key. A method that draws "
             "at random has its key bound, method=lambda f: partial(shapley_values(f), key);"

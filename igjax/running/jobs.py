@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
@@ -180,7 +179,7 @@ def _digest(batch) -> str:
     """A hash of all leaves of a batch: their places, dtypes, shapes and bytes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if _checks.is_key(leaf):
             leaf = jax.random.key_data(leaf)
         a = np.asarray(leaf)
         # Of other objects only the type is the same in the next process.
