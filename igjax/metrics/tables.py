@@ -56,14 +56,11 @@ class Table(NamedTuple):
         """
         found = self.comparisons
         names = next(iter(found.values())).names
-        rows = [["method", *found], ["---"] * (1 + len(found))]
+        line = lambda cells: f"| {' | '.join(cells)} |"
+        rows = [line(["method", *found]), "|---" * (1 + len(found)) + "|"]
         for i, name in enumerate(names):
-            rows.append([name, *(_cell(one, i) for one in found.values())])
-        return (
-            "\n".join(f"| {' | '.join(row)} |" for row in rows)
-            .replace("| --- ", "|---")
-            .replace("--- |", "---|")
-        )
+            rows.append(line([name, *(_cell(one, i) for one in found.values())]))
+        return "\n".join(rows)
 
 
 def _cell(one: Paired, i: int) -> str:
@@ -122,16 +119,15 @@ def table(
         ('gradient x input', 'shuffled')
     """
     _check(key, methods, metrics)
-    batches = list(batches)
+    keyed = [(_keys(key, i, batch, in_axes), *batch) for i, batch in enumerate(batches)]
     first = next(iter(methods.values()))
     rows = {name: (attribute, False) for name, attribute in methods.items()}
     rows[SHUFFLED] = first, True
     found: dict[str, list] = {}
     for name, (attribute, shuffled) in rows.items():
         run = _measured(attribute, metrics, in_axes, shuffled)
-        given = [(_keys(key, i, batch, in_axes), *batch) for i, batch in enumerate(batches)]
         folder = Path(directory) / _file_name(name)
-        results = attribute_batches(run, given, folder, progress=progress)
+        results = attribute_batches(run, keyed, folder, progress=progress)
         found[name] = [result.values for result in results]
     scores = {
         metric: {

@@ -12,12 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from igjax import _checks
 from igjax._program.jax_internals import varying
 from igjax.attribution import Status
-from igjax.methods._draws import CONFIDENCE
+from igjax.methods._draws import CONFIDENCE, student
 
 FIRST_LOOK = 32  # draws before it, at the least
 DOUBT = 2  # deviations by which two estimates may differ
+
+
+def asked(caller: str, tolerance) -> float | None:
+    """The tolerance that is asked for, if one is.
+
+    Raises:
+        TypeError: if it is traced, or no number.
+        ValueError: if it is not positive and finite.
+    """
+    if tolerance is None:
+        return None
+    _checks.tolerance(caller, tolerance)
+    return float(tolerance)
+
+
+def half_width(quantile, count):
+    """Of an interval by so many draws, in deviations; one, where none is asked for."""
+    return 1.0 if quantile is None else student(quantile, count - 1)
 
 
 def plan(n: int, draws: int, step: int) -> np.ndarray:

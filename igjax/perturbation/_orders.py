@@ -69,7 +69,7 @@ def within_tolerance(game: Game, turns_of, pairs: int, ends, tolerance: float):
         count = weight.sum()
         mean = weight @ rows / jnp.maximum(count, 1)
         squares = weight @ (rows - mean[None]) ** 2 / jnp.maximum(count - 1, 1)
-        half_width = 1.0 if quantile is None else student(quantile, count - 1)
+        half_width = _looks.half_width(quantile, count)
         return mean, half_width * jnp.sqrt(squares / jnp.maximum(count, 1))
 
     rows = jnp.zeros((pairs, game.players), game.dtype)

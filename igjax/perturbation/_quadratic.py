@@ -103,14 +103,15 @@ def _corrected(fit, drawn, rim):
     misses = scores - jnp.stack([predict(x), predict(1 - x)], 1)
     even, odd = misses.mean(1), (misses[:, 0] - misses[:, 1]) / 2
     sizes, count = n - 3, len(x)
-    pair = sizes * _sums(x, even, 1) / count
-    value = sizes * _alone(x, odd, 1) / count
+    drawn_pair = sizes * _sums(x, even, 1) / count
+    drawn_value = sizes * _alone(x, odd, 1) / count
     pair_square = sizes**2 * _sums(x, even**2, 2) / count
     value_square = sizes**2 * _alone(x, odd**2, 2) / count
     of_rim = rim[1] - predict(rim[0])
     size = rim[0].sum(1)
     share = of_rim / jnp.where((size == 0) | (size == n), 1, n)
-    pair, value = pair + _sums(rim[0], share, 1), value + _alone(rim[0], share, 1)
+    pair = drawn_pair + _sums(rim[0], share, 1)
+    value = drawn_value + _alone(rim[0], share, 1)
     i, j = np.triu_indices(n, 1)
     own = jnp.zeros((n, n), x.dtype).at[i, j].set(fit[1 + n :])
     half = _off_diagonal((pair + own + own.T) / 2)
@@ -118,9 +119,8 @@ def _corrected(fit, drawn, rim):
     matrix = half + jnp.diag(value + fit[1 : 1 + n] - half.sum(1))
     # Row sums of the weights of pairs are 0: a diagonal varies as its value does.
     spread = lambda square, mean: jnp.maximum(square - mean**2, 0) / (count - 1)
-    off = _off_diagonal(spread(pair_square, sizes * _sums(x, even, 1) / count)) / 4
-    mean = sizes * _alone(x, odd, 1) / count
-    return matrix, off + jnp.diag(spread(value_square, mean))
+    off = _off_diagonal(spread(pair_square, drawn_pair)) / 4
+    return matrix, off + jnp.diag(spread(value_square, drawn_value))
 
 
 def _off_diagonal(a):

@@ -13,7 +13,7 @@ import numpy as np
 
 from igjax import _checks
 from igjax.attribution import Attribution
-from igjax.methods._draws import CONFIDENCE, student
+from igjax.methods._draws import CONFIDENCE
 from igjax.perturbation import _looks, _subsets
 from igjax.perturbation._games import (
     Game,
@@ -80,7 +80,7 @@ def lime(f, *, width=0.25, ridge=0.0, budget: int = 512, tolerance=None, chunk_s
         raise ValueError(f"lime: width must be positive, got {width}.")
     if not 0 <= ridge < np.inf:
         raise ValueError(f"lime: ridge must be at least 0 and finite, got {ridge}.")
-    recipe = _line(budget, float(width), float(ridge), _asked("lime", tolerance))
+    recipe = _line(budget, float(width), float(ridge), _looks.asked("lime", tolerance))
     return random_attribution("lime", recipe, f, chunk_size)
 
 
@@ -131,15 +131,8 @@ def rise(f, *, keep: float = 0.5, budget: int = 512, tolerance=None, chunk_size=
     _checks.count("rise", "budget", budget, 8)
     if not 0 < keep < 1:
         raise ValueError(f"rise: keep must be between 0 and 1, got {keep}.")
-    recipe = _covariances(budget, float(keep), _asked("rise", tolerance))
+    recipe = _covariances(budget, float(keep), _looks.asked("rise", tolerance))
     return random_attribution("rise", recipe, f, chunk_size)
-
-
-def _asked(caller: str, tolerance) -> float | None:
-    if tolerance is None:
-        return None
-    _checks.tolerance(caller, tolerance)
-    return float(tolerance)
 
 
 @functools.lru_cache
@@ -213,12 +206,7 @@ def _fit(masks, scores, weights, ridge: float, draws):
     leverage = (masks * each).sum(1) + weights
     left = (scores - masks @ slopes) / jnp.maximum(1 - leverage, 1e-3)
     pairs = (each * left[:, None]).reshape(-1, 2, n).sum(1)
-    return slopes, _half_width(quantile, count) * jnp.sqrt((pairs**2).sum(0))
-
-
-def _half_width(quantile, count):
-    """In deviations; one, where no interval is asked for."""
-    return 1.0 if quantile is None else student(quantile, count - 1)
+    return slopes, _looks.half_width(quantile, count) * jnp.sqrt((pairs**2).sum(0))
 
 
 @functools.lru_cache
@@ -266,4 +254,4 @@ def _slopes(game: Game, mask_of, scores, options):
         return ((up - values * down) ** 2)[None]
 
     deviation = jnp.sqrt(sums(square, 1)[0] * pairs / (pairs - 1)) / under
-    return values, _half_width(quantile, pairs) * deviation
+    return values, _looks.half_width(quantile, pairs) * deviation

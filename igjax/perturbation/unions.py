@@ -14,7 +14,7 @@ from igjax import _checks
 from igjax._tree import strong
 from igjax.attribution import Attribution, Status
 from igjax.methods.groups import labels_of
-from igjax.perturbation import _orders
+from igjax.perturbation import _looks, _orders
 from igjax.perturbation._games import attribution, check_budget, ends, played, result
 
 __all__ = ["owen_values"]
@@ -66,10 +66,8 @@ def owen_values(f, *, budget: int = 512, tolerance=None, chunk_size=None):
     """
     caller = "owen_values"
     _checks.count(caller, "budget", budget, 4)
-    if tolerance is not None:
-        _checks.tolerance(caller, tolerance)
-    asked = None if tolerance is None else float(tolerance)
-    inner = attribution(caller, _recipe(budget, asked), f, chunk_size)
+    recipe = _recipe(budget, _looks.asked(caller, tolerance))
+    inner = attribution(caller, recipe, f, chunk_size)
 
     def attribute(key, x, baseline, unions, /, *args):
         _checks.key(caller, key)
