@@ -13,10 +13,7 @@ hypothesis.settings.load_profile("igjax")
 
 # Compiling costs more than running what runs once; slow tests, examples and notebooks take
 # the programs that users get. JAX 0.12 has no more of the flag that saves most of it.
-HASTE = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
-)
+HASTE = "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 
 
 def pytest_configure(config):
