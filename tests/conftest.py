@@ -11,13 +11,13 @@ import pytest
 hypothesis.settings.register_profile("igjax", deadline=None)
 hypothesis.settings.load_profile("igjax")
 
-# Compiling costs more than running what runs once; slow tests, examples and notebooks take
-# the programs that users get. JAX 0.12 has no more of the flag that saves most of it.
+# Compiling costs more than running what runs once; examples and notebooks take the programs
+# that users get, and so does JAX 0.12, which has no more of the flag that saves most of it.
 HASTE = "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 
 
-def pytest_configure(config):
-    if config.option.markexpr == "not slow" and jax.__version_info__ < (0, 12):
+def pytest_configure():
+    if jax.__version_info__ < (0, 12):
         os.environ.setdefault("XLA_FLAGS", HASTE)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import igjax
+from tests.running.processes import environment
 from tests.settings import (
     ADAPTIVE,
     CASES,
@@ -62,30 +63,16 @@ def quickly(names, quick):
 
 
 @pytest.mark.parametrize("name", quickly(CASES, QUICK))
-def test_all_settings_at_once_and_tables_are_moved_once(name, given):
+def test_settings_change_nothing_and_nothing_is_moved_unasked(name, given):
+    explicit = name in EXPLICIT
+    with jax.transfer_guard("allow" if explicit else "disallow"):
+        want = jax.block_until_ready(CASES[name]()(given))
     run = CASES[name]()
-    guard = "disallow" if name in EXPLICIT else "disallow_explicit"
     with together(SETTINGS):
-        assert troubles(run(given), name) == []
-        with jax.transfer_guard(guard):
-            again = jax.block_until_ready(run(given))
-    assert troubles(again, name) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in CASES if n not in EXPLICIT])
-def test_the_first_call_moves_nothing_unasked(name, given):
-    run = CASES[name]()
-    with jax.transfer_guard("disallow"):
-        jax.block_until_ready(run(given))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_settings_change_no_result(name, given):
-    want = CASES[name]()(given)
-    with together(SETTINGS):
-        got = CASES[name]()(given)
+        got = run(given)
+        with jax.transfer_guard("disallow" if explicit else "disallow_explicit"):
+            again = jax.block_until_ready(run(given))  # tables were moved once
+    assert troubles(got, name) == troubles(again, name) == []
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         if hasattr(a, "dtype"):
@@ -100,6 +87,7 @@ def run_python(*options_and_names):
         [sys.executable, *flags, "-m", "tests.settings", *names],
         capture_output=True,
         text=True,
+        env=environment(),
     )
 
 

@@ -9,7 +9,8 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def environment(devices: int) -> dict:
+def environment(devices: int = 1) -> dict:
+    """Of a process of so many devices, that compiles in haste."""
     quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     flags = f"--xla_force_host_platform_device_count={devices} {quickly}"
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
