@@ -12,7 +12,6 @@ from jax.core import Tracer
 from igjax import _checks, paths
 from igjax._program import compiled
 from igjax._program.blocks import chunk
-from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import varying
 from igjax._tree import norms, parameter_dtype, total, wide
 from igjax.attribution import Attribution, Status
@@ -311,7 +310,7 @@ def _sweep(at, t, count, size):
     """
     blocks = -(-t.size // size)
     padded = jnp.pad(t, (0, blocks * size - t.size), mode="edge")
-    along = in_loop_layout(jax.vmap(at))
+    along = jax.vmap(at)
 
     def block(i, outputs):
         new = along(jax.lax.dynamic_slice_in_dim(padded, i * size, size))

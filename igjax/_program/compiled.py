@@ -36,6 +36,7 @@ from igjax._program.jax_internals import (
     under_named_axes,
     varying,
 )
+from igjax._program.rewrites import for_device
 from igjax._program.tracing import trace
 from igjax._program.untraceable import argument_names, explained, paths_of
 from igjax._program.watched import watched
@@ -204,7 +205,8 @@ def function(caller: str, call):
 
         def build(given):
             traced = trace(joined, given)
-            return traced.constants, jax.jit(traced.run)
+            run = for_device(traced.run) if traced.rewritable else traced.run
+            return traced.constants, jax.jit(run)
 
         def called(given):
             if observed.unknown or under_named_axes():
@@ -267,8 +269,9 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
             bound = Operands(*_fit(x, baseline), given, *constants, asked=asked)
             return recipe(f, along, bound, rule, chunk_size)
 
-        run.__name__ = program_name(caller, kind, count)
-        return jax.jit(run)
+        fast = for_device(run) if traced.rewritable else run
+        fast.__name__ = program_name(caller, kind, count)
+        return jax.jit(fast)
 
     fixed = hasattr(rule, "nodes")
     count = np.shape(rule.nodes)[-1] if fixed else rule.max_evaluations

@@ -1,61 +1,83 @@
-"""Convolutions in the one layout that XLA's CPU compiler is fast with inside a loop.
+"""Convolutions as XLA's CPU compiler is fast with them inside a loop.
 
 The gradient of a convolution is a convolution with its kernel transposed. XLA for CPU
 turns such layouts into the one it has a fast kernel for only in the entry computation of
 a program, not in the body of a loop, where it falls back to a scalar loop, several times
-slower. The integral is a loop; so its convolutions are rewritten here, after
-differentiation, with explicit transposes around them. Elsewhere than on CPUs the
-compiler chooses layouts by itself, and nothing is done.
+slower. The integral is a loop; so its convolutions get explicit transposes around them.
+
+It has no fast kernel for groups of features. A group each is a convolution each; and
+where a group has one feature (a depthwise convolution) the sum of the operand's shifted
+copies, each times its number of the kernel, is what is left of it.
 """
 
-import jax
+import jax.numpy as jnp
 from jax import lax
 
-from igjax._program import jax_internals as internals
+from igjax._program import jax_internals as internals, windows
+
+PRIMITIVES = ("conv_general_dilated",)
+MOST_GROUPS = 64  # a convolution each
 
 
-def in_loop_layout(function):
-    """Returns the same function with its convolutions in the canonical layout."""
-    if jax.default_backend() != "cpu":
-        return function
-
-    def rewritten(*args):
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        leaves = jax.tree.leaves(args)
-        plain = internals.as_function(closed.jaxpr, closed.consts)
-        run = lambda: internals.evaluate(closed, leaves, _canonical)
-        outputs = internals.if_understood(run) or plain(*leaves)
-        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
-
-    return rewritten
+def rewritten(eqn, inputs):
+    """A convolution in the canonical layout, its groups taken apart; None for all else."""
+    found = internals.convolution(eqn)
+    if found is None:
+        return None
+    operand, kernel = _canonical(found.numbers, *inputs)
+    output = _in_groups(eqn, found, operand, kernel)
+    order = _features_last(found.numbers.out_spec)
+    output = output.transpose(sorted(range(len(order)), key=order.__getitem__))
+    return [output.astype(eqn.outvars[0].aval.dtype)]
 
 
-def _canonical(eqn, inputs):
-    numbers = internals.convolution(eqn)
-    if numbers is None:
-        return internals.with_bodies(eqn, inputs, _rewritten)
-    return [_convolution(eqn, numbers, *inputs)]
+def _features_last(spec) -> tuple:
+    return (spec[0], *spec[2:], spec[1])
 
 
-def _rewritten(closed):
-    """A closed jaxpr of the same inputs, with its convolutions rewritten."""
-    shapes = [internals.shape_of(v.aval) for v in closed.jaxpr.invars]
-    run = lambda *args: internals.evaluate(closed, args, _canonical)
-    return jax.make_jaxpr(run)(*shapes)
+def _canonical(numbers, operand, kernel):
+    """Both as (batch, space, features) and (space, in, out)."""
+    out_feature, in_feature, *space = numbers.rhs_spec
+    operand = operand.transpose(_features_last(numbers.lhs_spec))
+    return operand, kernel.transpose(*space, in_feature, out_feature)
 
 
-def _convolution(eqn, numbers, inputs, kernel):
-    """The same convolution on (batch, space, features) and (space, in, out)."""
-    space = range(1, inputs.ndim - 1)
-    last = lambda spec: (spec[0], *spec[2:], spec[1])
-    canonical = lax.ConvDimensionNumbers(
-        lhs_spec=(0, inputs.ndim - 1, *space),
-        rhs_spec=(inputs.ndim - 1, inputs.ndim - 2, *(k - 1 for k in space)),
-        out_spec=(0, inputs.ndim - 1, *space),
+def _in_groups(eqn, found, operand, kernel):
+    window, groups = found.window, found.groups
+    if groups == 1 or found.batch_groups > 1:
+        return _convolved(eqn, window, operand, kernel)
+    if kernel.shape[-2] == 1 and windows.unrolls(window):
+        return _depthwise(operand, kernel, window)
+    if groups > MOST_GROUPS:
+        return _convolved(eqn, window, operand, kernel)
+    parts = (jnp.split(a, groups, -1) for a in (operand, kernel))
+    alone = {"feature_group_count": 1}
+    each = [_convolved(eqn, window, *part, **alone) for part in zip(*parts, strict=True)]
+    return jnp.concatenate(each, -1)
+
+
+def _convolved(eqn, window, operand, kernel, **changes):
+    """A convolution in the canonical layout.
+
+    The fast kernel is not for operands that are smaller than the window, unpadded.
+    """
+    axes = operand.ndim
+    space = range(1, axes - 1)
+    if any(n > m for n, m in zip(window.size[1:-1], operand.shape[1:-1], strict=True)):
+        operand = windows.padded(operand, window, 0)
+        changes |= {"padding": ((0, 0),) * len(space), "lhs_dilation": (1,) * len(space)}
+    numbers = lax.ConvDimensionNumbers(
+        lhs_spec=(0, axes - 1, *space),
+        rhs_spec=(axes - 1, axes - 2, *(k - 1 for k in space)),
+        out_spec=(0, axes - 1, *space),
     )
-    batch_first = inputs.transpose(last(numbers.lhs_spec))
-    out_feature, in_feature, *kernel_space = numbers.rhs_spec
-    kernel = kernel.transpose(*kernel_space, in_feature, out_feature)
-    output = internals.convolved(eqn, [batch_first, kernel], canonical)
-    order = last(numbers.out_spec)
-    return output.transpose(sorted(range(len(order)), key=order.__getitem__))
+    return internals.convolved(eqn, [operand, kernel], numbers, **changes)
+
+
+def _depthwise(operand, kernel, window):
+    """The sum of shifted copies of the operand, each times its numbers of the kernel."""
+    wide = windows.padded(windows.widened(operand), window, 0)
+    wide = jnp.repeat(wide, kernel.shape[-1] // operand.shape[-1], -1)
+    rows = kernel.reshape(-1, *[1] * (operand.ndim - 1), kernel.shape[-1])
+    taps = zip(windows.taps(window), rows, strict=True)
+    return windows.total(windows.shifted(wide, tap, window) * row for tap, row in taps)

@@ -118,9 +118,26 @@ def _jaxprs(value):
 
 
 def with_bodies(eqn, inputs, change):
-    """Applies an equation to inputs with its closed jaxprs changed, one by one."""
-    closed = {k: v for k, v in eqn.params.items() if isinstance(v, core.ClosedJaxpr)}
-    return bind(eqn, inputs, **{k: change(v) for k, v in closed.items()})
+    """Applies an equation to inputs with the jaxprs it runs changed, one by one."""
+    if not bodies(eqn):
+        return bind(eqn, inputs)
+
+    def changed(value):
+        if isinstance(value, tuple | list):
+            return type(value)(map(changed, value))
+        if isinstance(value, core.ClosedJaxpr):
+            return change(value)
+        if isinstance(value, core.Jaxpr):
+            return _without_constants(change(core.ClosedJaxpr(value, ())))
+        return value
+
+    return bind(eqn, inputs, **{k: changed(v) for k, v in eqn.params.items()})
+
+
+def _without_constants(closed):
+    if closed.consts:
+        raise NotUnderstood("A jaxpr that is open may not hold constants.")
+    return closed.jaxpr
 
 
 def opened(eqn):
@@ -284,16 +301,71 @@ def fingerprint(eqn):
 # Products.
 
 
-def convolution(eqn):
-    """The dimension numbers of a convolution; None for all else."""
+class Window(NamedTuple):
+    """What slides over an operand, axis by axis; padding is a pair for each."""
+
+    size: tuple
+    strides: tuple
+    padding: tuple
+    base_dilation: tuple
+    dilation: tuple
+
+
+class Convolution(NamedTuple):
+    """What a convolution does; its window is that of (batch, space, features)."""
+
+    numbers: Any  # where the axes are
+    window: Window
+    groups: int
+    batch_groups: int
+
+
+def convolution(eqn) -> Convolution | None:
+    """What a convolution does; None for all else."""
     if eqn.primitive.name != "conv_general_dilated":
         return None
-    return _parameter(eqn, "dimension_numbers")
+    numbers = _parameter(eqn, "dimension_numbers")
+    kernel = eqn.invars[1].aval.shape
+    over = lambda name, still: (still, *_parameter(eqn, name), still)
+    window = Window(
+        (1, *(kernel[i] for i in numbers.rhs_spec[2:]), 1),
+        over("window_strides", 1),
+        over("padding", (0, 0)),
+        over("lhs_dilation", 1),
+        over("rhs_dilation", 1),
+    )
+    groups, batch_groups = (
+        _parameter(eqn, f"{of}_group_count") for of in ("feature", "batch")
+    )
+    return Convolution(numbers, window, groups, batch_groups)
 
 
-def convolved(eqn, inputs, numbers):
+def convolved(eqn, inputs, numbers, **changes):
     """A convolution of inputs in another layout."""
-    return bind(eqn, inputs, dimension_numbers=numbers)[0]
+    return bind(eqn, inputs, dimension_numbers=numbers, **changes)[0]
+
+
+def summed_window(eqn) -> Window | None:
+    """The window over which an equation sums; None for all else."""
+    if eqn.primitive.name != "reduce_window_sum":
+        return None
+    around = _parameter(eqn, "base_dilation"), _parameter(eqn, "window_dilation")
+    return Window._make((*_sliding(eqn), *around))
+
+
+def routed_window(eqn) -> Window | None:
+    """The window over which numbers are put where a maximum was; None for all else."""
+    if eqn.primitive.name != "select_and_scatter_add":
+        return None
+    if str(_parameter(eqn, "select_prim")) != "ge":
+        return None
+    still = (1,) * _ndim(eqn.outvars[0])
+    return Window._make((*_sliding(eqn), still, still))
+
+
+def _sliding(eqn) -> tuple:
+    names = "window_dimensions", "window_strides", "padding"
+    return tuple(_parameter(eqn, name) for name in names)
 
 
 def terms(eqn) -> int:
@@ -302,11 +374,11 @@ def terms(eqn) -> int:
         (contracted, _), _ = _parameter(eqn, "dimension_numbers")
         shape = eqn.invars[0].aval.shape
         return 2 * math.prod(shape[i] for i in contracted)
-    if (numbers := convolution(eqn)) is not None:
+    if (found := convolution(eqn)) is not None:
         kernel = eqn.invars[1].aval.shape
-        return 2 * math.prod(kernel) // max(kernel[numbers.rhs_spec[0]], 1)
-    if eqn.primitive.name == "reduce_window_sum":
-        return math.prod(_parameter(eqn, "window_dimensions"))
+        return 2 * math.prod(kernel) // max(kernel[found.numbers.rhs_spec[0]], 1)
+    if (window := summed_window(eqn)) is not None:
+        return math.prod(window.size)
     return 0
 
 

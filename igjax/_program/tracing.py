@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from igjax._program import jax_internals as internals
+from igjax._program.rewrites import concerns
 
 
 class Traced(NamedTuple):
@@ -21,6 +22,7 @@ class Traced(NamedTuple):
     run: Callable  # (constants, *args) -> output
     shapes: Any  # the output's, as a pytree
     collective: bool  # whether devices or lanes talk to each other in it
+    rewritable: bool  # whether parts of it may have a form that is faster on a device
 
 
 def trace(function, *args) -> Traced:
@@ -54,7 +56,8 @@ def trace(function, *args) -> Traced:
         return output.unflatten(flat)
 
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
-    return Traced(constants, run, output.unflatten(shapes), internals.communicates(closed))
+    told = internals.communicates(closed), concerns(closed)
+    return Traced(constants, run, output.unflatten(shapes), *told)
 
 
 def _lifted(closed, leaves):

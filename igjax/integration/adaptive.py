@@ -38,8 +38,8 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 
 from igjax import rules
-from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import varying
+from igjax._program.rewrites import for_device
 from igjax.integration import jumps, queue
 from igjax.integration.panels import (
     CAUTION,
@@ -264,7 +264,7 @@ def _batch(problem: _Problem, batched, size, leaves) -> _Batch:
         operands, _ = unflatten(pick(i))
         grid = jnp.asarray(probes_at(), problem.dtype)
         along = jax.vmap(lambda t: score(operands, t).astype(problem.dtype))
-        return in_loop_layout(along)(grid)
+        return for_device(along)(grid)
 
     def evaluate(examples, t):
         def lane(t, *leaves):
@@ -273,7 +273,7 @@ def _batch(problem: _Problem, batched, size, leaves) -> _Batch:
             return f.astype(problem.dtype), c.astype(problem.dtype)
 
         along = jax.vmap(lane, in_axes=(0, *axes))
-        return in_loop_layout(along)(t, *pick(examples))
+        return for_device(along)(t, *pick(examples))
 
     def limits(i):
         _, rule = unflatten(pick(i))

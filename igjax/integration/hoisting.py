@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from igjax import paths
 from igjax._program.affine import Split, Sweep, affine_split
-from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import if_understood, varying
 from igjax._tree import parameter_dtype
 from igjax.integration.path_integral import along, gradients
@@ -104,7 +103,7 @@ def _pulled(split, x, frontier, like):
     """Gradients of the frontier, any axes in front, as those of x, one axis in front."""
     _, pullback = jax.vjp(split.prefix, x)
     rows = [g.reshape(-1, *z.shape) for g, z in zip(frontier, like, strict=True)]
-    (pulled,) = in_loop_layout(jax.vmap(pullback))(tuple(rows))
+    (pulled,) = jax.vmap(pullback)(tuple(rows))
     return pulled
 
 

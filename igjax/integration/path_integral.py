@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
-from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import shapes, spread_like, varying
 
 
@@ -86,7 +85,7 @@ def weighted_sums(f, path, dtype, rule, chunk_size, pull=None):
 
     def add(sums, block):
         t, w = block
-        parts = in_loop_layout(jax.vmap(parts_at))(t)
+        parts = jax.vmap(parts_at)(t)
         weigh = lambda a: jnp.tensordot(w.astype(a.dtype), a, 1, precision="highest")
         return jax.tree.map(lambda s, a: s + weigh(a), sums, parts), None
 

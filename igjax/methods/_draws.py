@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 
 from igjax._program.blocks import chunk
-from igjax._program.convolutions import in_loop_layout
 from igjax._program.jax_internals import varying
 from igjax._tree import norms
 from igjax.attribution import Attribution, Status
@@ -96,7 +95,7 @@ def mean_of(draw, count: int, chunk_size, *, population=None, tolerance=None):
     empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     state = varying(_State(jnp.int32(0), *empty), shapes)
     size = chunk_size or chunk(draw, lambda k: k, jnp.int32, count)
-    drawn = in_loop_layout(jax.vmap(_named(draw)))
+    drawn = jax.vmap(_named(draw))
 
     def add(state, start, end, size):
         """Draws the numbers from start to start + size, if below end."""

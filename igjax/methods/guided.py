@@ -16,7 +16,6 @@ from jax.core import Tracer
 
 from igjax import _checks, paths
 from igjax._program import compiled
-from igjax._program.convolutions import in_loop_layout
 from igjax._tree import flattener, gap, parameter_dtype, widen
 from igjax.attribution import Attribution
 from igjax.integration.recipes import without_tolerance
@@ -92,7 +91,7 @@ def _recipe(f, path, operands, walk, chunk_size) -> Attribution:
     ravel, unravel = flattener(operands.x, dtype)
     at = lambda flat: widen(f(operands, unravel(flat)))
     x, baseline = ravel(operands.x), ravel(operands.baseline)
-    slope = in_loop_layout(jax.value_and_grad(at))
+    slope = jax.value_and_grad(at)
     lengths = jnp.abs(x - baseline)
 
     def step(state, t):

@@ -1,0 +1,161 @@
+"""What does a gradient of the path cost on networks as people write them?
+
+Per gradient: bare JAX (jit of vmap of grad, the best block of nodes), igjax with a fixed
+rule and with the default, Captum at its best setting, torch's bare gradient; and what the
+first call costs more than the next ones. Same weights, same input, one process, medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _zoo import LABEL, networks
+
+import igjax
+
+NODES = 16
+BLOCKS = (1, 4, 16)
+TOLERANCE = 0.05
+
+
+def timed(run, repeats: int) -> tuple[float, float]:
+    """Median seconds of a call, and how much more the first one took."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    median = statistics.median(times[1:])
+    return median, max(times[0] - median, 0.0)
+
+
+def bare(network, block: int):
+    """The fixed rule by hand: no scores, no error, no checks."""
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    tables = ((nodes + 1) / 2, weights / 2)
+    tables = [a.astype(np.float32).reshape(-1, block) for a in tables]
+
+    @jax.jit
+    def integrated(x, state):
+        def add(total, table):
+            t, w = table
+            slopes = jax.vmap(lambda t: jax.grad(network.f)(t * x, state))(t)
+            return total + jnp.tensordot(w, slopes, 1), None
+
+        return x * jax.lax.scan(add, jnp.zeros_like(x), tuple(tables))[0]
+
+    x = jnp.asarray(network.x)
+    return lambda: np.asarray(integrated(x, network.state)), NODES
+
+
+def ours(network, rule):
+    """An igjax attribution of one example, jitted as people do."""
+    attribute = jax.jit(igjax.integrated_gradients(network.f, rule=rule))
+    x, zero = jnp.asarray(network.x), jnp.zeros(network.x.shape)
+    found = attribute(x, zero, network.state)
+    run = lambda: np.asarray(attribute(x, zero, network.state).values)
+    return run, int(found.evaluations)
+
+
+def theirs(network, block: int | None):
+    """Captum with the same nodes."""
+    import torch
+    from captum.attr import IntegratedGradients
+
+    twin, x = network.make_twin(), batch(network)
+    method = IntegratedGradients(lambda x: scores(twin, x))
+    options = {"n_steps": NODES, "method": "gausslegendre", "internal_batch_size": block}
+    return lambda: method.attribute(x, torch.zeros_like(x), **options).numpy(), NODES
+
+
+def scores(twin, x):
+    """The label's logits of a batch, averaged where an example has many."""
+    logits = twin(x)[..., LABEL]
+    return logits.flatten(1).mean(1) if logits.ndim > 1 else logits
+
+
+def batch(network):
+    """The example as a batch of torch."""
+    import torch
+
+    x = network.x[None]
+    x = np.moveaxis(x, -1, 1) if network.features_first else x
+    return torch.tensor(np.ascontiguousarray(x))
+
+
+def plain_torch(network):
+    """Torch's gradient of a batch of all nodes."""
+    import torch
+
+    twin, x = network.make_twin(), batch(network)
+    steps = torch.linspace(0.05, 1, NODES).reshape(-1, *[1] * (x.ndim - 1))
+
+    def run():
+        points = (steps * x).requires_grad_()
+        return torch.autograd.grad(scores(twin, points).sum(), points)[0].numpy()
+
+    return run, NODES
+
+
+def best(makers, repeats: int):
+    """The fastest of several ways: milliseconds per gradient, seconds of the first call."""
+    found = []
+    for make in makers:
+        start = time.perf_counter()
+        run, gradients = make()
+        made = time.perf_counter() - start
+        seconds, more = timed(run, repeats)
+        found.append((1e3 * seconds / gradients, more + made, run))
+    return min(found, key=lambda row: row[0])
+
+
+def measure(network, repeats: int) -> list:
+    """A row of the table."""
+    gauss = igjax.rules.gauss_legendre(NODES)
+    adaptive = igjax.rules.adaptive(TOLERANCE)
+    by_hand = best([lambda b=b: bare(network, b) for b in BLOCKS], repeats)
+    fixed = best([lambda: ours(network, gauss)], repeats)
+    default = best([lambda: ours(network, adaptive)], repeats)
+    captum = best([lambda b=b: theirs(network, b) for b in (1, 4, None)], repeats)
+    torch_ = best([lambda: plain_torch(network)], repeats)
+    a, b = by_hand[2](), captum[2]()[0]
+    b = np.moveaxis(b, 0, -1) if network.features_first else b
+    gap = np.abs(a - b).sum() / np.abs(a).sum()
+    own = np.abs(a - fixed[2]()).sum() / np.abs(a).sum()
+    rows = by_hand, fixed, default, captum, torch_
+    return [*(row[0] for row in rows), by_hand[1], fixed[1], default[1], own, gap]
+
+
+HEAD = (
+    *("network", "bare JAX", "igjax fixed", "igjax default", "Captum", "torch"),
+    *("fixed / bare", "fixed / Captum", "first call: bare", "fixed", "default"),
+    *("off bare", "Captum off bare"),
+)
+
+
+def main() -> None:
+    """Prints the table, milliseconds per gradient and seconds of first calls."""
+    known = networks()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="*", default=list(known), choices=list(known))
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, JAX {jax.__version__}")
+    print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
+    for name in options.networks:
+        times = measure(known[name](), options.repeats)
+        speed, rest = times[:5], times[5:]
+        ratios = speed[1] / speed[0], speed[1] / speed[3]
+        cells = [*(f"{a:.2f}" for a in (*speed, *ratios)), *(f"{a:.1f}" for a in rest[:3])]
+        cells += [f"{a:.0e}" for a in rest[3:]]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
