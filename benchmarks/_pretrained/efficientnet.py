@@ -14,7 +14,6 @@ import pickle
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import Problem, folder, missing, predicted
@@ -126,23 +125,13 @@ def _padding(side, size, stride):
 
 def _conv(x, layer, stride):
     kernel, bias = layer
-    if kernel.shape[2] == 1:
-        return _depthwise(x, kernel, stride) + bias[None, None, None]
-    shapes = ("NHWC", "HWIO", "NHWC")
     return bias[None, None, None] + jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=shapes
-    )
-
-
-def _depthwise(x, kernel, stride):
-    """A sum of shifted products: XLA's grouped convolution is slow on CPUs."""
-    size, side = kernel.shape[0], x.shape[1]
-    pad = _padding(side, size, stride)
-    x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
-    stop = x.shape[1] - size + 1
-    return sum(
-        x[:, i : i + stop : stride, j : j + stop : stride] * kernel[i : i + 1, j : j + 1]
-        for i, j in itertools.product(range(size), repeat=2)
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        feature_group_count=x.shape[-1] // kernel.shape[2],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 

@@ -1,10 +1,11 @@
 """How many nodes are evaluated side by side, where the caller does not say.
 
 As many as suit the device: a CPU is fastest while a block fits its caches (measured,
-benchmarks/README.md), other devices want to be filled. And no more than fit its memory:
-the intermediate values of a block take at most a small share of it, since under `vmap`
-there is a block for each example of the batch, and how many these are is not known here.
-A function whose values at one point do not fit is evaluated point by point.
+benchmarks/README.md), other devices want to be filled. Weights are read once for a block:
+where they fit no cache it has as many values as there are weights. And no more than fit
+its memory: the intermediate values of a block take at most a small share of it, since
+under `vmap` there is a block for each example of the batch, and how many these are is not
+known here. A function whose values at one point do not fit is evaluated point by point.
 """
 
 import os
@@ -26,12 +27,12 @@ def chunk(f, path, dtype, nodes: int, outputs: int = 1) -> int:
     At each node there are the gradients of so many outputs.
     """
     least, most, budget = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
-    size = footprint(lambda t: f(path(t)), jnp.zeros((), dtype))
+    known = footprint(lambda t: f(path(t)), jnp.zeros((), dtype))
     least = least if outputs == 1 else 1
-    if size is None:  # the program of f is not understood
+    if known is None:  # the program of f is not understood
         return least
-    size = max(outputs * size, 1)
-    fit = max(least, min(most, budget // size))
+    size = max(outputs * known.values, 1)
+    fit = max(least, min(most, max(budget, known.constants) // size))
     fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
 

@@ -85,14 +85,24 @@ def _lift(eqn, inputs):
 STREAMED = 4  # values of a loop's steps are touched in turn: measured, an LSTM
 
 
-def footprint(function, *args) -> int | None:
-    """The bytes of the intermediate values of a function that depend on its arguments.
+class Footprint(NamedTuple):
+    """Bytes that evaluating a function takes."""
 
-    Those that loops compute step by step count a part: caches see a few steps at a time.
+    values: int  # intermediate ones that depend on its arguments
+    constants: int  # what it closes over
+
+
+def footprint(function, *args) -> Footprint | None:
+    """The bytes that a function computes and closes over.
+
+    Values that loops compute step by step count a part: caches see a few steps at a time.
     None where the jaxpr is not understood.
     """
-    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    return internals.if_understood(_bytes, jaxpr, set(jaxpr.invars))
+    closed = jax.make_jaxpr(function)(*args)
+    values = internals.if_understood(_bytes, closed.jaxpr, set(closed.jaxpr.invars))
+    held = (v.aval for v in closed.jaxpr.constvars)
+    constants = sum(a.size * a.dtype.itemsize for a in held if hasattr(a.dtype, "itemsize"))
+    return None if values is None else Footprint(values, constants)
 
 
 def _bytes(jaxpr, dependent: set) -> int:

@@ -174,7 +174,8 @@ def test_what_is_not_understood_has_a_default_block_and_no_cost(monkeypatch):
     known = footprint(f, jnp.ones((5, 3)))
     attribute = igjax.integrated_gradients(f, rule=FIXED)
     told = igjax.cost(attribute, jnp.ones((5, 3)), 0.0)
-    assert known
+    assert known is not None
+    assert known.values >= 5 * 3
     assert told.flops
     assert told.evaluations == (24, 24)
 

@@ -1,0 +1,142 @@
+"""Which rewrites pay, and by how much: JAX's own primitives against what replaces them.
+
+In the body of a loop, as the integral is one; milliseconds of a call, medians. `--limits`
+shows what half and twice of the two limits do: of taps that a window unrolls to, of groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from igjax._program import convolutions, windows
+from igjax._program.rewrites import for_device
+
+STEPS = 4
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+DEPTHWISE = (
+    *((112, 96, 3, 2), (56, 144, 3, 1), (28, 240, 5, 1)),
+    *((14, 672, 5, 1), (16, 96, 7, 1)),
+)
+GROUPED = ((56, 128, 32), (28, 64, 2), (14, 512, 64))
+DENSE = ((16, 64, 128, 3, 1), (16, 64, 128, 3, 2), (64, 3, 64, 7, 2), (2, 512, 512, 3, 1))
+POOLS = ((56, 64, 2, 2, "VALID"), (112, 64, 3, 2, "SAME"), (28, 64, 3, 1, "SAME"))
+
+
+def looped(function) -> Callable:
+    """The function in a loop, compiled: its calls depend on one another."""
+
+    def run(x):
+        step = lambda total, _: (total + function(x + 0 * total).sum(), None)
+        return lax.scan(step, jnp.zeros((), x.dtype), None, STEPS)[0]
+
+    return jax.jit(run)
+
+
+def milliseconds(function, x, repeats: int) -> float:
+    """The median time of a call, without compiling."""
+    run, times = looped(function), []
+    jax.block_until_ready(run(x))
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run(x))
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times) / STEPS
+
+
+def normal(*shape):
+    """Numbers to compute with."""
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+def convolution(kernel, stride: int, groups: int) -> Callable:
+    """A convolution of images with padding on all sides."""
+    edge = (kernel.shape[0] // 2,) * 2
+    return lambda x: lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        (edge, edge),
+        feature_group_count=groups,
+        dimension_numbers=LAYOUT,
+    )
+
+
+def pool(kind, size: int, stride: int, padding: str) -> Callable:
+    """The sum or maximum over windows."""
+    start, combine = {"sum": (0.0, lax.add), "maximum": (-jnp.inf, lax.max)}[kind]
+    shapes = (1, size, size, 1), (1, stride, stride, 1)
+    return lambda x: lax.reduce_window(x, start, combine, *shapes, padding)
+
+
+def gradient(function) -> Callable:
+    """The function's own gradient of the sum of its squares."""
+    return jax.grad(lambda x: (function(x) ** 2).sum())
+
+
+def cases(batch: int) -> Iterator[tuple[str, Callable, jax.Array]]:
+    """What ordinary networks are made of."""
+    for side, features, size, stride in DEPTHWISE:
+        kernel = normal(size, size, 1, features)
+        name = f"depthwise {size}x{size}, stride {stride}, {side}x{side}x{features}"
+        x = normal(batch, side, side, features)
+        yield name, convolution(kernel, stride, features), x
+    for side, features, groups in GROUPED:
+        kernel = normal(3, 3, features // groups, features)
+        name = f"{groups} groups, 3x3, {side}x{side}x{features}"
+        x = normal(batch, side, side, features)
+        yield name, convolution(kernel, 1, groups), x
+    for side, inputs, outputs, size, stride in DENSE:
+        kernel = normal(size, size, inputs, outputs)
+        name = f"dense {size}x{size}, stride {stride}, {side}x{side}x{inputs} to {outputs}"
+        yield name, convolution(kernel, stride, 1), normal(batch, side, side, inputs)
+    for side, features, size, stride, padding in POOLS:
+        for kind in ("sum", "maximum"):
+            window = f"{size}x{size}, stride {stride}, {padding}"
+            name = f"{kind} {window}, {side}x{side}x{features}"
+            x = normal(batch, side, side, features)
+            yield name, pool(kind, size, stride, padding), x
+
+
+def at_limits(batch: int) -> Iterator[tuple[str, Callable, jax.Array]]:
+    """Cases at half of each limit, at the limit and at twice of it."""
+    for size in (8, 11, 16):
+        name = f"depthwise of {size**2} taps"
+        yield name, convolution(normal(size, size, 1, 96), 1, 96), normal(batch, 28, 28, 96)
+    for groups in (32, 64, 128):
+        kernel, x = normal(3, 3, 4, 4 * groups), normal(batch, 14, 14, 4 * groups)
+        yield f"{groups} groups of 4 features", convolution(kernel, 1, groups), x
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--limits", action="store_true")
+    options = parser.parse_args()
+    if options.limits:  # as if there were none
+        windows.MOST_TAPS = convolutions.MOST_GROUPS = 1 << 20
+    print(f"{jax.devices()[0].device_kind}, JAX {jax.__version__}, batch {options.batch}")
+    print("| case | forward: JAX | rewritten | gradient: JAX | rewritten | gain |")
+    print("|" + " --- |" * 6)
+    kinds = at_limits if options.limits else cases
+    for name, function, x in kinds(options.batch):
+        times = [
+            milliseconds(way(f), x, options.repeats)
+            for f in (function, gradient(function))
+            for way in (lambda f: f, for_device)
+        ]
+        cells = " | ".join(f"{t:.1f}" for t in times)
+        print(f"| {name} | {cells} | {times[2] / times[3]:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
