@@ -169,6 +169,15 @@ def test_equations_that_cannot_be_bound_again_break_no_answer(monkeypatch, way, 
     np.testing.assert_allclose(attributed(way, rule).values, expected(), rtol=1e-6)
 
 
+def test_a_block_has_as_many_values_as_there_are_weights():
+    point = jnp.ones((1 << 9, 1 << 9), "float32")  # of 1 MiB, as are tanh and the product
+    small, large = (jnp.ones((1 << 9, 1 << n), "float32") for n in (9, 14))
+    score = lambda w: lambda x: (jnp.tanh(x) @ w[:, : 1 << 9]).sum()
+    count = lambda w: chunk(score(w), lambda t: t.astype("float32") * point, float, 24)
+    assert count(small) == 2
+    assert 8 <= count(large) <= 12
+
+
 def test_what_is_not_understood_has_a_default_block_and_no_cost(monkeypatch):
     f = lambda z: lax.scan(lambda c, row: (c + row, c), z[0], z)[0].sum()
     known = footprint(f, jnp.ones((5, 3)))
