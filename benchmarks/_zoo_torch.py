@@ -1,4 +1,4 @@
-"""The networks of `_zoo.py` in torch: the same parts under the same names."""
+"""The networks of `_zoo_flax.py` in torch: the same parts under the same names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import torch
-from _zoo import _inverted, edges
+from _zoo_flax import edges, inverted_blocks
 from torch import nn
 from torch.nn import functional
 
@@ -113,7 +113,7 @@ class Inverted(nn.Module):
     def __init__(self, table):
         super().__init__()
         self.stem = _Normed(3, 32, 3, 2)
-        self.blocks = nn.ModuleList([_Inverted(*row) for row in _inverted(table)])
+        self.blocks = nn.ModuleList([_Inverted(*row) for row in inverted_blocks(table)])
         self.last = _Normed(320, 1280, 1)
         self.head = nn.Linear(1280, 10)
 

@@ -34,7 +34,11 @@ def looped(function) -> Callable:
     """The function in a loop, compiled: its calls depend on one another."""
 
     def run(x):
-        step = lambda total, _: (total + function(x + 0 * total).sum(), None)
+        def step(total, _):
+            # Not fused with the sum, which would be another program.
+            made = lax.optimization_barrier(function(x + 0 * total))
+            return total + made.sum(), None
+
         return lax.scan(step, jnp.zeros((), x.dtype), None, STEPS)[0]
 
     return jax.jit(run)

@@ -1,8 +1,8 @@
 """How many nodes are evaluated side by side, where the caller does not say.
 
 As many as suit the device: a CPU is fastest while a block fits its caches (measured,
-benchmarks/README.md), other devices want to be filled. Weights are read once for a block:
-where they fit no cache it has as many values as there are weights. And no more than fit
+benchmarks/README.md), other devices want to be filled. Weights are read twice for a block,
+forward and back: where they fit no cache it has twice as many values. And no more than fit
 its memory: the intermediate values of a block take at most a small share of it, since
 under `vmap` there is a block for each example of the batch, and how many these are is not
 known here. A function whose values at one point do not fit is evaluated point by point.
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from igjax._program.tracing import footprint
 
 # At least and at most so many nodes, and so many bytes of one example's values.
-CHUNK = {"cpu": (2, 25, 5 << 20)}
+CHUNK = {"cpu": (4, 25, 5 << 20)}
 CHUNK_ELSEWHERE = (1, 64, 1 << 30)
 SHARE = 1 / 64  # of the memory for a block of one example: half of it for a batch of 32
 
@@ -32,7 +32,7 @@ def chunk(f, path, dtype, nodes: int, outputs: int = 1) -> int:
     if known is None:  # the program of f is not understood
         return least
     size = max(outputs * known.values, 1)
-    fit = max(least, min(most, max(budget, known.constants) // size))
+    fit = max(least, min(most, max(budget, 2 * known.constants) // size))
     fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
 

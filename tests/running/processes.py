@@ -17,10 +17,13 @@ def environment(devices: int = 1) -> dict:
 
 
 def passes_on_eight_devices(cases: str):
-    """Runs the tests of a file of this folder where there are eight devices."""
+    """Runs the tests of a file of this folder where there are eight devices.
+
+    They take minutes, and are the last to end: two processes share them.
+    """
     file = f"tests/running/{cases}.py"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+        [sys.executable, "-m", "pytest", "-qn2", "-p", "no:cacheprovider", file],
         capture_output=True,
         text=True,
         cwd=ROOT,
