@@ -64,7 +64,8 @@ def _convolved(eqn, window, operand, kernel, **changes):
     axes = operand.ndim
     space = range(1, axes - 1)
     if any(n > m for n, m in zip(window.size[1:-1], operand.shape[1:-1], strict=True)):
-        operand = windows.padded(operand, window, 0)
+        # The compiler would take the padding back.
+        operand = lax.optimization_barrier(windows.padded(operand, window, 0))
         changes |= {"padding": ((0, 0),) * len(space), "lhs_dilation": (1,) * len(space)}
     numbers = lax.ConvDimensionNumbers(
         lhs_spec=(0, axes - 1, *space),

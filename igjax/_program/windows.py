@@ -36,8 +36,7 @@ def padded(operand, window: Window, fill):
     edges = [(*p, d - 1) for p, d in zip(window.padding, window.base_dilation, strict=True)]
     if not any(map(any, edges)):
         return operand
-    # Made once: the compiler would make it anew inside of every slice.
-    return lax.optimization_barrier(lax.pad(operand, _scalar(operand, fill), edges))
+    return lax.pad(operand, _scalar(operand, fill), edges)
 
 
 def shifted(operand, tap, window: Window):
@@ -48,8 +47,7 @@ def shifted(operand, tap, window: Window):
 
 def total(terms):
     """The sum of terms, one for each tap."""
-    # Kept: the compiler would fuse all of it into each mean or norm that follows.
-    return lax.optimization_barrier(functools.reduce(operator.add, terms))
+    return functools.reduce(operator.add, terms)
 
 
 def spread(values, tap, shape, window: Window):
