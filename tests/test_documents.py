@@ -166,3 +166,15 @@ def test_a_page_names_scripts_and_modules_that_exist(page):
     text = page.read_text("utf8")
     for path in re.findall(r"\b((?:benchmarks|tests|igjax|docs)/\w+\.\w+)", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_page_on_trouble_quotes_messages_and_names_every_status():
+    text = (ROOT / "docs" / "trouble.md").read_text("utf8")
+    files = (ROOT / "igjax").rglob("*.py")
+    # As they are written, over several strings.
+    source = re.sub(r'"\s*\n\s*f?"', "", "".join(f.read_text("utf8") for f in files))
+    quoted = re.findall(r"^\| `([^`]+)`", text.split("## By message")[1], re.M)
+    assert len(quoted) >= 9
+    assert [message for message in quoted if message not in source] == []
+    named = re.findall(r"^\| `([A-Z_]+)`", text, re.M)
+    assert named == [status.name for status in igjax.Status]
