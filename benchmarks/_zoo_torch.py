@@ -24,7 +24,10 @@ def load(twin, state):
         _put(getattr(part, _NAMES.get(kind, kind)), _turned(array, kind, transposed))
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
-    return twin.eval()
+    return twin.eval().to(DEVICE)
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 _NAMES = {
@@ -287,12 +290,14 @@ class Graph(nn.Module):
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairs])
         self.head = nn.Linear(64, 10)
         from_, to = edges()
-        self.from_, self.to = torch.tensor(from_), torch.tensor(to)
+        self.register_buffer("starts", torch.tensor(from_))
+        self.register_buffer("ends", torch.tensor(to))
 
     def forward(self, x):
         """Logits of a batch."""
         for layer in self.layers:
-            messages = layer(x)[:, self.from_] / 4
-            empty = torch.zeros(*messages.shape[:1], x.shape[1], messages.shape[2])
-            x = empty.index_add(1, self.to, messages).relu()
+            messages = layer(x)[:, self.starts] / 4
+            shape = len(x), x.shape[1], messages.shape[2]
+            empty = torch.zeros(shape, device=x.device)
+            x = empty.index_add(1, self.ends, messages).relu()
         return self.head(x.mean(1))

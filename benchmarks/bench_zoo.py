@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _zoo import LABEL, networks
+from _zoo_torch import DEVICE
 
 import igjax
 
@@ -71,7 +72,7 @@ def theirs(network, block: int | None):
     twin, x = network.make_twin(), batch(network)
     method = IntegratedGradients(lambda x: scores(twin, x))
     options = {"n_steps": NODES, "method": "gausslegendre", "internal_batch_size": block}
-    return lambda: method.attribute(x, torch.zeros_like(x), **options).numpy(), NODES
+    return lambda: method.attribute(x, torch.zeros_like(x), **options).cpu().numpy(), NODES
 
 
 def scores(twin, x):
@@ -86,7 +87,7 @@ def batch(network):
 
     x = network.x[None]
     x = np.moveaxis(x, -1, 1) if network.features_first else x
-    return torch.tensor(np.ascontiguousarray(x))
+    return torch.tensor(np.ascontiguousarray(x), device=DEVICE)
 
 
 def plain_torch(network):
@@ -94,11 +95,12 @@ def plain_torch(network):
     import torch
 
     twin, x = network.make_twin(), batch(network)
-    steps = torch.linspace(0.05, 1, NODES).reshape(-1, *[1] * (x.ndim - 1))
+    steps = torch.linspace(0.05, 1, NODES, device=DEVICE)
+    steps = steps.reshape(-1, *[1] * (x.ndim - 1))
 
     def run():
         points = (steps * x).requires_grad_()
-        return torch.autograd.grad(scores(twin, points).sum(), points)[0].numpy()
+        return torch.autograd.grad(scores(twin, points).sum(), points)[0].cpu().numpy()
 
     return run, NODES
 
