@@ -124,16 +124,18 @@ def main(names: list[str]) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     known = list(pythons().items())
     ends = {"oldest": known[0], "newest": known[-1], "next": known[-1]}
-    lines, passed = [list(HEAD), ["---"] * len(HEAD)], True
+    rows, passed = [], True
     for name in names:
         version, python = ends[name]
         print(f"matrix: {name} is Python {version}, {python}", flush=True)
         cells, good = row(name, python)
-        lines += [cells] if cells else []
+        rows += [cells] if cells else []
         passed &= good
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    (FOLDER / "table.md").write_text(table)
-    print(table)
+    if rows:
+        lines = [list(HEAD), ["---"] * len(HEAD), *rows]
+        table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        (FOLDER / "table.md").write_text(table)
+        print(table)
     return 0 if passed else 1
 
 
