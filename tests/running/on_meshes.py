@@ -1,6 +1,6 @@
 """Arrays spread over meshes, without a word to igjax: plain calls, `jit`, `vmap`.
 
-Run by `test_meshes` in a process that has eight devices. Expected values are those of one
+Run by `test_meshes` in a process that has four devices. Expected values are those of one
 device. Axes of meshes are Explicit, JAX's default, or Auto; the mesh is in use or not.
 And in the compiled programs no device gathers what is spread.
 """
@@ -30,7 +30,7 @@ JAX = tuple(map(int, jax.__version__.split(".")[:2]))
 
 each_rule = pytest.mark.parametrize("rule", [FIXED, ADAPTIVE], ids=["fixed", "adaptive"])
 each_use = pytest.mark.parametrize("used", [False, True], ids=["", "in use"])
-# Loops that eight devices share take long to compile: once in use, and once not.
+# Loops that devices share take long to compile: once in use, and once not.
 each_way = pytest.mark.parametrize(
     ("rule", "kind", "used"),
     [
@@ -104,7 +104,7 @@ def wanted(method, f, rule):
 
 @each_way
 def test_a_batch_that_is_spread(rule, kind, used):
-    mesh = mesh_of(kind, data=8)
+    mesh = mesh_of(kind, data=4)
     want = wanted(igjax.integrated_gradients, score, rule)
     attribute = igjax.integrated_gradients(score, rule=rule)
     with using(mesh, used):
@@ -126,7 +126,7 @@ def test_a_batch_that_is_spread(rule, kind, used):
 @each_rule
 def test_devices_spend_what_their_own_examples_need(rule):
     f = lambda x, k: jax.nn.sigmoid(k * (x.sum() - 0.3))
-    steep, mesh = np.geomspace(0.1, 1e3, 16), mesh_of(EXPLICIT, data=8)
+    steep, mesh = np.geomspace(0.1, 1e3, 16), mesh_of(EXPLICIT, data=4)
     explain = jax.vmap(igjax.integrated_gradients(f, rule=rule), (0, None, 0))
     got = jax.jit(explain)(put(XS, mesh, "data"), 0.0, put(steep, mesh, "data"))
     close(got, explain(XS, 0.0, steep))
@@ -141,7 +141,7 @@ def test_devices_spend_what_their_own_examples_need(rule):
 @each_use
 @each_rule
 def test_jacobians_of_a_batch(rule, used):
-    mesh = mesh_of(EXPLICIT, data=8)
+    mesh = mesh_of(EXPLICIT, data=4)
     explain = jax.vmap(igjax.integrated_jacobian(outputs, rule=rule), (0, None, None))
     with using(mesh, used):
         xs = put(XS, mesh, "data")
@@ -158,7 +158,7 @@ def test_jacobians_of_a_batch(rule, used):
     ids=["conductance", "straight"],
 )
 def test_layers_of_a_batch(method, rule):
-    mesh = mesh_of(EXPLICIT, data=8)
+    mesh = mesh_of(EXPLICIT, data=4)
     explain = jax.vmap(method(score, "hidden", rule=rule), (0, None, None))
     want = explain(XS, 0.0, W)
     for used in (False, True):
@@ -167,7 +167,7 @@ def test_layers_of_a_batch(method, rule):
 
 
 def test_other_methods_of_a_batch():
-    mesh, key = mesh_of(EXPLICIT, data=8), jax.random.key(0)
+    mesh, key = mesh_of(EXPLICIT, data=4), jax.random.key(0)
     xs, labels = put(XS, mesh, "data"), put(np.arange(16) % 8, mesh, "data")
     chosen = igjax.select(outputs)
     methods = {
@@ -194,7 +194,7 @@ def test_models_with_loops_that_start_at_numbers(rule, used):
     step = lambda h, t: (jnp.tanh(0.5 * h + t), None)
     f = lambda x, w: w[1].sum() * jax.lax.scan(step, jnp.ones(()), x)[0]
     explain = jax.vmap(igjax.integrated_gradients(f, rule=rule), (0, None, None))
-    want, mesh = explain(XS, 0.0, W), mesh_of(EXPLICIT, data=8)
+    want, mesh = explain(XS, 0.0, W), mesh_of(EXPLICIT, data=4)
     with using(mesh, used):
         close(
             jax.jit(explain)(put(XS, mesh, "data"), 0.0, jax.tree.map(jnp.asarray, W)), want
@@ -203,7 +203,7 @@ def test_models_with_loops_that_start_at_numbers(rule, used):
 
 @each_use
 def test_derivatives_of_attributions_of_a_batch(used):
-    mesh = mesh_of(EXPLICIT, data=8)
+    mesh = mesh_of(EXPLICIT, data=4)
     one = igjax.integrated_gradients(score, rule=FIXED)
     explain = jax.vmap(one, (0, None, None))
     loss = lambda w, xs: jnp.sum(explain(xs, 0.0, w).values ** 2)
@@ -221,7 +221,7 @@ def test_derivatives_of_attributions_of_a_batch(used):
 
 @each_way
 def test_weights_that_are_spread(rule, kind, used):
-    mesh = mesh_of(kind, data=4, model=2)
+    mesh = mesh_of(kind, data=2, model=2)
     f = row_parallel if kind is EXPLICIT else score
     want = wanted(igjax.integrated_gradients, score, rule)
     attribute = igjax.integrated_gradients(f, rule=rule)
@@ -247,7 +247,7 @@ def test_weights_that_are_spread(rule, kind, used):
 @each_use
 @each_rule
 def test_jacobians_of_outputs_that_are_spread(rule, used):
-    mesh = mesh_of(EXPLICIT, data=4, model=2)
+    mesh = mesh_of(EXPLICIT, data=2, model=2)
     attribute = igjax.integrated_jacobian(outputs, rule=rule)
     want = wanted(igjax.integrated_jacobian, outputs, rule)
     with using(mesh, used):
@@ -262,7 +262,7 @@ def test_jacobians_of_outputs_that_are_spread(rule, used):
 
 @each_way
 def test_features_that_are_spread(rule, kind, used):
-    mesh = mesh_of(kind, data=4, model=2)
+    mesh = mesh_of(kind, data=2, model=2)
     attribute = igjax.integrated_gradients(features, rule=rule)
     want = attribute(XS[0], B, W[0][:, 0])
     zero = attribute(XS[0], 0.0, W[0][:, 0])
@@ -279,7 +279,7 @@ def test_features_that_are_spread(rule, kind, used):
 
 @pytest.mark.skipif(JAX < (0, 9), reason="JAX of that time maps no such select")
 def test_labels_of_outputs_that_are_spread():
-    mesh, labels = mesh_of(EXPLICIT, data=4, model=2), np.arange(16) - 8
+    mesh, labels = mesh_of(EXPLICIT, data=2, model=2), np.arange(16) - 8
     axes = (0, None, 0, None)
     explain = jax.vmap(igjax.integrated_gradients(igjax.select(outputs), rule=FIXED), axes)
     want = explain(XS, 0.0, labels, W)
@@ -293,7 +293,7 @@ def test_labels_of_outputs_that_are_spread():
 
 
 def test_parameters_of_linen_with_partitions():
-    mesh = mesh_of(AUTO, data=4, model=2)
+    mesh = mesh_of(AUTO, data=2, model=2)
     spread = lambda *names: nn.with_partitioning(nn.initializers.normal(0.5), names)
     model = nn.Sequential(
         [
@@ -329,7 +329,7 @@ class Spread(nnx.Module):
 
 
 def test_modules_of_nnx_with_partitions():
-    mesh = mesh_of(AUTO, data=4, model=2)
+    mesh = mesh_of(AUTO, data=2, model=2)
     with using(mesh, True):
         model = Spread(nnx.Rngs(0))
         definition, state = nnx.split(model)

@@ -1,4 +1,4 @@
-"""Devices for tests that want more: a process that has eight of them, or two processes."""
+"""Devices for tests that want more: a process that has several, or two processes."""
 
 import os
 import pathlib
@@ -16,18 +16,19 @@ def environment(devices: int = 1) -> dict:
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
-def passes_on_eight_devices(cases: str):
-    """Runs the tests of a file of this folder where there are eight devices.
+def passes_on(devices: int, cases: str):
+    """Runs the tests of a file of this folder where there are so many devices.
 
     They take minutes, and are the last to end: two processes share them.
     """
-    file = f"tests/running/{cases}.py"
+    shared = "-n", "2", "-p", "no:cacheprovider"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-qn2", "-p", "no:cacheprovider", file],
+        [sys.executable, "-m", "pytest", "-q", *shared, f"tests/running/{cases}.py"],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=environment(8),
+        env=environment(devices),
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "passed" in done.stdout

@@ -1,14 +1,14 @@
-"""Arrays spread over meshes: in a process that has eight devices, and in two of them."""
+"""Arrays spread over meshes: in a process that has four devices, and in two of them."""
 
 import pytest
 
-from tests.running.processes import agree, passes_on_eight_devices
+from tests.running.processes import agree, passes_on
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cases", ["on_meshes", "zoo_on_meshes"])
-def test_on_eight_devices(cases):
-    passes_on_eight_devices(cases)
+def test_on_four_devices(cases):
+    passes_on(4, cases)
 
 
 PROCESS = """

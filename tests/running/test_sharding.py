@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import igjax
-from tests.running.processes import agree, passes_on_eight_devices
+from tests.running.processes import agree, passes_on
 
 ATTRIBUTE = igjax.integrated_gradients(jnp.sum, rule=igjax.rules.midpoint(1))
 
 
 @pytest.mark.slow
 def test_on_eight_devices():
-    passes_on_eight_devices("on_eight_devices")
+    passes_on(8, "on_eight_devices")
 
 
 PROCESS = """

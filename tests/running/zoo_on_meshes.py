@@ -1,6 +1,6 @@
 """The networks of every framework, a batch of theirs spread over devices.
 
-Run by `test_meshes` in a process that has eight devices. Expected values are those of one
+Run by `test_meshes` in a process that has four devices. Expected values are those of one
 device and of plain JAX.
 """
 
@@ -38,16 +38,16 @@ def on_one(attribute, axes):
     return jax.jit(jax.vmap(attribute, axes))
 
 
-def eight_devices():
-    return jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+def four_devices():
+    return jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def by_sharded(attribute, axes):
-    return igjax.sharded(attribute, eight_devices(), axes)
+    return igjax.sharded(attribute, four_devices(), axes)
 
 
 def by_jax(attribute, axes):
-    put = lambda xs: jax.device_put(xs, NamedSharding(eight_devices(), P("data")))
+    put = lambda xs: jax.device_put(xs, NamedSharding(four_devices(), P("data")))
     mapped = on_one(attribute, axes)
     return lambda xs, *args: mapped(put(xs), *args)
 
@@ -57,5 +57,5 @@ def by_jax(attribute, axes):
 def test_a_batch_over_devices_is_that_of_one(framework, spread):
     want, _ = explained("jax", on_one)
     got, devices = explained(framework, spread)
-    assert devices == 8
+    assert devices == 4
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
