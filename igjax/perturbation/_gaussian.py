@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import solve_triangular
 
 COUPLINGS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.6)  # rho, with r = (1 - rho) / (1 + rho)
 NUGGET = 100  # units of rounding of what the kernel explains, added to it
@@ -90,20 +91,20 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     y = jnp.where(seen, y, 0)
     degrees = weight.sum() - n
 
-    def factor(kernel):
-        """The Cholesky factor of the covariance, and its solutions of the linear part."""
+    def factor(kernel, *also):
+        """The Cholesky factor of the covariance, and solutions, the linear part first."""
         nugget = NUGGET * float(jnp.finfo(y.dtype).eps)
         known = seen[:, None] & seen[None, :]
         covariance = jnp.where(known, kernel[agree], 0)
         diagonal = jnp.where(seen, (1 + nugget) * kernel[n], 1)
         covariance = jnp.where(jnp.eye(m, dtype=bool), diagonal, covariance)
         lower = jnp.linalg.cholesky(covariance)
-        return lower, _solve(lower, jnp.concatenate([linear, y[:, None]], 1))
+        return lower, _solve(lower, linear, y[:, None], *also)
 
     def likelihood(kernel):
         lower, halves = factor(kernel)
         half, rest = halves[:, :-1], halves[:, -1]
-        inner, residual = _projected(half, rest)
+        inner, _, residual, _ = _projected(half, rest)
         squares = (residual**2).sum()
         logs = 2 * jnp.log(jnp.diag(lower)).sum() + 2 * jnp.log(jnp.diag(inner)).sum()
         tiny = float(jnp.finfo(y.dtype).tiny)
@@ -112,25 +113,23 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
 
     best = jnp.argmax(jax.lax.map(likelihood, tables.kernel))
     kernel, inside, outside, variance = jax.tree.map(lambda a: a[best], tables)
-    lower, halves = factor(kernel)
     size = jnp.round((n + z.sum(1)) / 2).astype(jnp.int32)
     sections = jnp.where(z > 0, inside[size][:, None], -outside[size][:, None])
-    return _conditioned(lower, halves, sections * weight[:, None], variance, degrees)
+    sections = sections * weight[:, None]
+    _, solved = factor(kernel, sections, jnp.eye(m, dtype=y.dtype))
+    return _conditioned(*jnp.split(solved, [n + 1, 2 * n + 1], 1), variance, degrees)
 
 
-def _conditioned(lower, halves, sections, variance, degrees) -> Posterior:
+def _conditioned(halves, across, inverse, variance, degrees) -> Posterior:
     half, rest = halves[:, :-1], halves[:, -1]
-    inner, residual = _projected(half, rest)
-    slopes = jax.scipy.linalg.cho_solve((inner, True), half.T @ rest)
-    across = _solve(lower, sections)
+    # What the free linear part has to explain of each value, and of each observation.
+    gap = jnp.eye(half.shape[1], dtype=rest.dtype) - half.T @ across
+    _, slopes, residual, solved = _projected(half, rest, gap, half.T @ inverse)
+    gap, free = jnp.split(solved, [len(slopes)], 1)
     values = slopes + across.T @ residual
     scale = (residual**2).sum() / jnp.maximum(degrees, 1)
-    # What the free linear part has to explain of each value.
-    gap = _solve(inner, jnp.eye(len(slopes), dtype=rest.dtype) - half.T @ across)
     spread = variance - (across**2).sum(0) + (gap**2).sum(0)
-    inverse = _solve(lower, jnp.eye(len(lower), dtype=rest.dtype))
     weights = inverse.T @ residual
-    free = _solve(inner, half.T @ inverse)
     precision = (inverse**2).sum(0) - (free**2).sum(0)
     root = lambda a: jnp.sqrt(jnp.maximum(a, 0))
     return Posterior(
@@ -138,12 +137,18 @@ def _conditioned(lower, halves, sections, variance, degrees) -> Posterior:
     )
 
 
-def _projected(half, rest):
-    """The factor of the normal equations, and what they leave of the observations."""
+def _projected(half, rest, *also):
+    """Normal equations: their factor, the slopes, what these leave, other solutions."""
     inner = jnp.linalg.cholesky(half.T @ half)
-    slopes = jax.scipy.linalg.cho_solve((inner, True), half.T @ rest)
-    return inner, rest - half @ slopes
+    solved = _solve(inner, (half.T @ rest)[:, None], *also)
+    slopes = solve_triangular(inner, solved[:, 0], trans="T", lower=True)
+    return inner, slopes, rest - half @ slopes, solved[:, 1:]
 
 
-def _solve(lower, right):
-    return jax.scipy.linalg.solve_triangular(lower, right, lower=True)
+def _solve(lower, *right):
+    """The solutions for all right sides, side by side.
+
+    In one call: jaxlib 0.10.2 hangs on CPUs where two batches of triangular systems are
+    solved at once, each waiting for the threads that the other holds.
+    """
+    return solve_triangular(lower, jnp.concatenate(right, 1), lower=True)

@@ -35,15 +35,18 @@ def fit(z, g, end, counts) -> tuple[Any, Any]:
     weights, left = (jnp.asarray(a, g.dtype) for a in (weights, left))
     half = z / 2
     factor = jnp.linalg.cholesky((half * weights[:, None]).T @ half)
-    solve = lambda b: jax.scipy.linalg.cho_solve((factor, True), b)
-    ones = solve(jnp.ones(n, g.dtype))
+    # One call for all of them: two batches at once may hang, see `_gaussian._solve`.
+    right = jnp.ones(n, g.dtype), half.T @ (weights * g), (half * weights[:, None]).T
+    right = jnp.column_stack(right)
+    ones, values, moves = jnp.split(
+        jax.scipy.linalg.cho_solve((factor, True), right), [1, 2], 1
+    )
 
-    def constrained(b, total):
-        free = solve(b)
-        return free - jnp.multiply.outer(ones, (free.sum(0) - total) / ones.sum())
+    def constrained(free, total):
+        return free - ones * (free.sum(0) - total)[None] / ones.sum()
 
-    values = constrained(half.T @ (weights * g), 2 * end)
-    moves = constrained((half * weights[:, None]).T, 0.0)  # (n, m)
+    values = constrained(values, 2 * end)[:, 0]
+    moves = constrained(moves, 0.0)  # (n, m)
     residual = g - half @ values
     leverage = (half * moves.T).sum(1)
     apart = residual / jnp.maximum(1 - leverage, 1e-3)

@@ -52,13 +52,15 @@ def estimate(game: Game, key, pairs: int) -> Estimate:
     mask_of = lambda k: masks[k // 2] ^ (k % 2 == 1)
     drawn = game.scores(mask_of, 2 * pairs).astype(game.dtype).reshape(-1, 2)
     x, rim = masks.astype(game.dtype), whole.astype(game.dtype)
-    halves = [(x[0::2], drawn[0::2]), (x[1::2], drawn[1::2])]
-    found = []
-    for mine, other in (halves, halves[::-1]):
-        fit = _fit(other, (rim, of_whole))
-        found.append(_corrected(fit, mine, (rim, of_whole)))
-    matrix = (found[0][0] + found[1][0]) / 2
-    variance = (found[0][1] + found[1][1]) / 4
+    halves = [jnp.stack([a[0::2], a[1::2]]) for a in (x, drawn)]
+    others = [a[::-1] for a in halves]
+
+    def one(mine, other):
+        return _corrected(_fit(other, (rim, of_whole)), mine, (rim, of_whole))
+
+    # Mapped, not looped over: two batches of systems at once may hang, `_gaussian._solve`.
+    matrices, variances = jax.vmap(one)(halves, others)
+    matrix, variance = matrices.mean(0), variances.mean(0) / 2
     width = student((1 + CONFIDENCE) / 2, pairs - 2)
     return Estimate(matrix, width * jnp.sqrt(variance), (of_whole[0], of_whole[-1]))
 

@@ -201,8 +201,10 @@ def _fit(masks, scores, weights, ridge: float, draws):
     moves = masks * weights[:, None]
     normal = moves.T @ masks + ridge * jnp.eye(n, dtype=masks.dtype)
     factor = jax.scipy.linalg.cho_factor(normal)
-    slopes = jax.scipy.linalg.cho_solve(factor, moves.T @ scores)
-    each = jax.scipy.linalg.cho_solve(factor, moves.T).T  # what a row moves the slopes by
+    # One call for both: two batches at once may hang, see `_gaussian._solve`.
+    right = jnp.column_stack([moves.T @ scores, moves.T])
+    solved = jax.scipy.linalg.cho_solve(factor, right)
+    slopes, each = solved[:, 0], solved[:, 1:].T  # and what a row moves the slopes by
     leverage = (masks * each).sum(1) + weights
     left = (scores - masks @ slopes) / jnp.maximum(1 - leverage, 1e-3)
     pairs = (each * left[:, None]).reshape(-1, 2, n).sum(1)
