@@ -117,7 +117,8 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     sections = jnp.where(z > 0, inside[size][:, None], -outside[size][:, None])
     sections = sections * weight[:, None]
     _, solved = factor(kernel, sections, jnp.eye(m, dtype=y.dtype))
-    return _conditioned(*jnp.split(solved, [n + 1, 2 * n + 1], 1), variance, degrees)
+    halves, across, inverse = jnp.split(solved, [n + 1, 2 * n + 1], 1)
+    return _conditioned(halves, across, inverse, variance, degrees)
 
 
 def _conditioned(halves, across, inverse, variance, degrees) -> Posterior:
