@@ -341,6 +341,7 @@ def test_vectors_of_another_shape_are_refused(tagger):
         f(np.ones((4, 5)), TOKENS, params)
 
 
+@pytest.mark.slow
 def test_nothing_leaks_where_a_cut_model_is_explained_inside_a_trace():
     model = nnx.Sequential(
         nnx.Embed(9, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 1, rngs=nnx.Rngs(0))

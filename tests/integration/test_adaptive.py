@@ -113,6 +113,7 @@ def test_jumps_of_two_features_within_the_resolution_of_the_dtype_are_refused():
         assert (refused == Status.RESOLUTION).all()
 
 
+@pytest.mark.slow
 def test_two_jumps_that_cancel_in_the_score_are_both_found():
     # Up through feature 0 at t = .3, down through feature 1 at .34: values 1 and -1.
     def f(x, width):

@@ -73,6 +73,7 @@ def test_eager_results_are_those_of_jit(name, path):
     same(attribute(X, 0.0), jax.jit(attribute)(X, 0.0))
 
 
+@pytest.mark.slow
 def test_trees_outputs_and_dtypes():
     f = lambda x: jnp.stack([jnp.sin(x["a"]).sum() * x["b"], x["b"] ** 2])
     jacobian = igjax.integrated_jacobian(f)
@@ -109,6 +110,7 @@ def test_where_xla_does_not_know_the_options_it_takes_its_time(monkeypatch):
     assert double(jnp.ones(2)).tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_inside_of_a_trace_there_is_no_first_look():
     attribute = igjax.integrated_gradients(SETTLED["smooth"])
     inside = jax.jit(lambda scale: attribute(X, 0.0).values * scale)(1.0)

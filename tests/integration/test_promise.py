@@ -166,6 +166,7 @@ def test_float64_is_one_line_away():
     np.testing.assert_allclose(batch.values[0], result.values)
 
 
+@pytest.mark.slow
 def test_derivatives_that_are_off_by_a_factor_are_seen_beside_kinks():
     g, (examples, ridges, features) = np.random.default_rng(95), (300, 12, 8)
     place = g.uniform(0.03, 0.97, (examples, ridges))

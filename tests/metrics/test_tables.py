@@ -55,6 +55,7 @@ def test_a_table_of_a_linear_model(tmp_path):
     assert "*" not in text.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_each_example_has_the_same_draws_for_all_methods(tmp_path):
     found = made(tmp_path, {"exact": METHODS["exact"], "again": METHODS["exact"]})
     for numbers in found.scores.values():
