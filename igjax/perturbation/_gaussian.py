@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 
+from igjax.perturbation._systems import triangular
+
 COUPLINGS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.6)  # rho, with r = (1 - rho) / (1 + rho)
 NUGGET = 100  # units of rounding of what the kernel explains, added to it
 
@@ -92,19 +94,18 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     degrees = weight.sum() - n
 
     def factor(kernel, *also):
-        """The Cholesky factor of the covariance, and solutions, the linear part first."""
+        """The Cholesky factor of the covariance, and solutions: linear part, y, others."""
         nugget = NUGGET * float(jnp.finfo(y.dtype).eps)
         known = seen[:, None] & seen[None, :]
         covariance = jnp.where(known, kernel[agree], 0)
         diagonal = jnp.where(seen, (1 + nugget) * kernel[n], 1)
         covariance = jnp.where(jnp.eye(m, dtype=bool), diagonal, covariance)
         lower = jnp.linalg.cholesky(covariance)
-        return lower, _solve(lower, linear, y[:, None], *also)
+        return lower, triangular(lower, linear, y, *also)
 
     def likelihood(kernel):
-        lower, halves = factor(kernel)
-        half, rest = halves[:, :-1], halves[:, -1]
-        inner, _, residual, _ = _projected(half, rest)
+        lower, (half, rest) = factor(kernel)
+        inner, _, residual = _projected(half, rest)
         squares = (residual**2).sum()
         logs = 2 * jnp.log(jnp.diag(lower)).sum() + 2 * jnp.log(jnp.diag(inner)).sum()
         tiny = float(jnp.finfo(y.dtype).tiny)
@@ -117,16 +118,13 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     sections = jnp.where(z > 0, inside[size][:, None], -outside[size][:, None])
     sections = sections * weight[:, None]
     _, solved = factor(kernel, sections, jnp.eye(m, dtype=y.dtype))
-    halves, across, inverse = jnp.split(solved, [n + 1, 2 * n + 1], 1)
-    return _conditioned(halves, across, inverse, variance, degrees)
+    return _conditioned(*solved, variance=variance, degrees=degrees)
 
 
-def _conditioned(halves, across, inverse, variance, degrees) -> Posterior:
-    half, rest = halves[:, :-1], halves[:, -1]
+def _conditioned(half, rest, across, inverse, *, variance, degrees) -> Posterior:
     # What the free linear part has to explain of each value, and of each observation.
     gap = jnp.eye(half.shape[1], dtype=rest.dtype) - half.T @ across
-    _, slopes, residual, solved = _projected(half, rest, gap, half.T @ inverse)
-    gap, free = jnp.split(solved, [len(slopes)], 1)
+    _, slopes, residual, gap, free = _projected(half, rest, gap, half.T @ inverse)
     values = slopes + across.T @ residual
     scale = (residual**2).sum() / jnp.maximum(degrees, 1)
     spread = variance - (across**2).sum(0) + (gap**2).sum(0)
@@ -141,15 +139,6 @@ def _conditioned(halves, across, inverse, variance, degrees) -> Posterior:
 def _projected(half, rest, *also):
     """Normal equations: their factor, the slopes, what these leave, other solutions."""
     inner = jnp.linalg.cholesky(half.T @ half)
-    solved = _solve(inner, (half.T @ rest)[:, None], *also)
-    slopes = solve_triangular(inner, solved[:, 0], trans="T", lower=True)
-    return inner, slopes, rest - half @ slopes, solved[:, 1:]
-
-
-def _solve(lower, *right):
-    """The solutions for all right sides, side by side.
-
-    In one call: jaxlib 0.10.2 hangs on CPUs where two batches of triangular systems are
-    solved at once, each waiting for the threads that the other holds.
-    """
-    return solve_triangular(lower, jnp.concatenate(right, 1), lower=True)
+    first, *others = triangular(inner, half.T @ rest, *also)
+    slopes = solve_triangular(inner, first, trans="T", lower=True)
+    return inner, slopes, rest - half @ slopes, *others

@@ -11,11 +11,11 @@ less what is certain because a size was taken whole.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from igjax.perturbation import _design
+from igjax.perturbation._systems import positive
 
 
 def fit(z, g, end, counts) -> tuple[Any, Any]:
@@ -34,18 +34,14 @@ def fit(z, g, end, counts) -> tuple[Any, Any]:
     weights, left = _by_row(n, counts)
     weights, left = (jnp.asarray(a, g.dtype) for a in (weights, left))
     half = z / 2
-    factor = jnp.linalg.cholesky((half * weights[:, None]).T @ half)
-    # One call for all of them: two batches at once may hang, see `_gaussian._solve`.
-    right = jnp.ones(n, g.dtype), half.T @ (weights * g), (half * weights[:, None]).T
-    right = jnp.column_stack(right)
-    ones, values, moves = jnp.split(
-        jax.scipy.linalg.cho_solve((factor, True), right), [1, 2], 1
-    )
+    weighted = (half * weights[:, None]).T
+    right = jnp.ones(n, g.dtype), weighted @ g, weighted
+    ones, values, moves = positive(weighted @ half, *right)
 
     def constrained(free, total):
-        return free - ones * (free.sum(0) - total)[None] / ones.sum()
+        return free - jnp.multiply.outer(ones, (free.sum(0) - total) / ones.sum())
 
-    values = constrained(values, 2 * end)[:, 0]
+    values = constrained(values, 2 * end)
     moves = constrained(moves, 0.0)  # (n, m)
     residual = g - half @ values
     leverage = (half * moves.T).sum(1)

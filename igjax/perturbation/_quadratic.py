@@ -21,6 +21,7 @@ import numpy as np
 
 from igjax.methods._draws import CONFIDENCE, student
 from igjax.perturbation._games import Game
+from igjax.perturbation._systems import positive
 
 RIDGE = 1e-6  # of the mean square of the columns: enough to solve, and made up for
 
@@ -58,7 +59,7 @@ def estimate(game: Game, key, pairs: int) -> Estimate:
     def one(mine, other):
         return _corrected(_fit(other, (rim, of_whole)), mine, (rim, of_whole))
 
-    # Mapped, not looped over: two batches of systems at once may hang, `_gaussian._solve`.
+    # Mapped, not looped over: two systems at once may hang, see `_systems`.
     matrices, variances = jax.vmap(one)(halves, others)
     matrix, variance = matrices.mean(0), variances.mean(0) / 2
     width = student((1 + CONFIDENCE) / 2, pairs - 2)
@@ -94,8 +95,7 @@ def _fit(drawn, rim):
     normal = normal + RIDGE * jnp.trace(normal) / len(normal) * jnp.eye(
         len(normal), dtype=normal.dtype
     )
-    factor = jax.scipy.linalg.cho_factor(normal)
-    return jax.scipy.linalg.cho_solve(factor, columns.T @ given)
+    return positive(normal, columns.T @ given)[0]
 
 
 def _corrected(fit, drawn, rim):

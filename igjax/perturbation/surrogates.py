@@ -23,6 +23,7 @@ from igjax.perturbation._games import (
     random_attribution,
     result,
 )
+from igjax.perturbation._systems import positive
 
 __all__ = ["lime", "rise"]
 
@@ -200,11 +201,8 @@ def _fit(masks, scores, weights, ridge: float, draws):
     masks, scores = masks - (weights @ masks)[None], scores - weights @ scores
     moves = masks * weights[:, None]
     normal = moves.T @ masks + ridge * jnp.eye(n, dtype=masks.dtype)
-    factor = jax.scipy.linalg.cho_factor(normal)
-    # One call for both: two batches at once may hang, see `_gaussian._solve`.
-    right = jnp.column_stack([moves.T @ scores, moves.T])
-    solved = jax.scipy.linalg.cho_solve(factor, right)
-    slopes, each = solved[:, 0], solved[:, 1:].T  # and what a row moves the slopes by
+    slopes, each = positive(normal, moves.T @ scores, moves.T)
+    each = each.T  # what a row moves the slopes by
     leverage = (masks * each).sum(1) + weights
     left = (scores - masks @ slopes) / jnp.maximum(1 - leverage, 1e-3)
     pairs = (each * left[:, None]).reshape(-1, 2, n).sum(1)
