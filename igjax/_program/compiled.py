@@ -269,7 +269,7 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
             bound = Operands(*_fit(x, baseline), given, *constants, asked=asked)
             return recipe(f, along, bound, rule, chunk_size)
 
-        fast = for_device(run) if traced.rewritable else run
+        fast = for_device(run) if traced.rewritable or route.rewritable else run
         fast.__name__ = program_name(caller, kind, count)
         return jax.jit(fast)
 

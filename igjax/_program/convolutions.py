@@ -17,9 +17,8 @@ from jax import lax
 
 from igjax._program import jax_internals as internals, windows
 
-PRIMITIVES = ("conv_general_dilated",)
 MOST_GROUPS = 64  # a convolution each
-MOST_ZEROS = 16  # for each number: the scalar loop is some thirty times slower
+MOST_ZEROS = 16  # for each number: the scalar loop is so many times slower
 
 
 def rewritten(eqn, inputs):

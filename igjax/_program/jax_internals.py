@@ -118,25 +118,25 @@ def _jaxprs(value):
 
 
 def with_bodies(eqn, inputs, change):
-    """Applies an equation to inputs with the jaxprs it runs changed, one by one."""
-    if not bodies(eqn):
-        return bind(eqn, inputs)
+    """Applies an equation to inputs with the closed jaxprs it runs changed, one by one."""
+
+    def one(item):
+        if isinstance(item, core.ClosedJaxpr):
+            return change(item)
+        return _opened(change(core.ClosedJaxpr(item, ())))
 
     def changed(value):
-        if isinstance(value, tuple | list):
-            return type(value)(map(changed, value))
-        if isinstance(value, core.ClosedJaxpr):
-            return change(value)
-        if isinstance(value, core.Jaxpr):
-            return _without_constants(change(core.ClosedJaxpr(value, ())))
-        return value
+        return (
+            type(value)(map(one, value)) if isinstance(value, tuple | list) else one(value)
+        )
 
-    return bind(eqn, inputs, **{k: changed(v) for k, v in eqn.params.items()})
+    held = {k: v for k, v in eqn.params.items() if list(_jaxprs(v))}
+    return bind(eqn, inputs, **{k: changed(v) for k, v in held.items()})
 
 
-def _without_constants(closed):
+def _opened(closed):
     if closed.consts:
-        raise NotUnderstood("A jaxpr that is open may not hold constants.")
+        raise NotUnderstood("A jaxpr that is not closed may not hold constants.")
     return closed.jaxpr
 
 
@@ -318,6 +318,12 @@ class Convolution(NamedTuple):
     window: Window
     groups: int
     batch_groups: int
+
+
+def slides(eqn) -> bool:
+    """Whether an equation, or its gradient, slides a window over an operand."""
+    pools = "reduce_window_sum", "reduce_window_max", "select_and_scatter_add"
+    return eqn.primitive.name in ("conv_general_dilated", *pools)
 
 
 def convolution(eqn) -> Convolution | None:

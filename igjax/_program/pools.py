@@ -11,9 +11,6 @@ from jax import lax
 
 from igjax._program import jax_internals as internals, windows
 
-# A maximum is here for the sake of its gradient.
-PRIMITIVES = "reduce_window_sum", "reduce_window_max", "select_and_scatter_add"
-
 
 def summed(eqn, inputs):
     """The sum over a window at every place; None for all else.

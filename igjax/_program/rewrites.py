@@ -15,7 +15,6 @@ import jax
 from igjax._program import convolutions, jax_internals as internals, pools
 
 REWRITES = {"cpu": (convolutions.rewritten, pools.summed, pools.routed)}
-PRIMITIVES = {*convolutions.PRIMITIVES, *pools.PRIMITIVES}
 
 
 def for_device(function):
@@ -29,9 +28,7 @@ def for_device(function):
         leaves = jax.tree.leaves(args)
         plain = internals.as_function(closed.jaxpr, closed.consts)
         run = lambda *leaves: internals.evaluate(closed, leaves, rule)
-        outputs = None
-        if concerns(closed):
-            outputs = internals.if_understood(run, *leaves)
+        outputs = internals.if_understood(run, *leaves) if concerns(closed) else None
         outputs = plain(*leaves) if outputs is None else outputs
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
@@ -60,6 +57,5 @@ def concerns(closed) -> bool:
 def _concerns(jaxpr) -> bool:
     bodies = lambda eqn: (body.jaxpr for body in internals.bodies(eqn))
     return any(
-        eqn.primitive.name in PRIMITIVES or any(map(_concerns, bodies(eqn)))
-        for eqn in jaxpr.eqns
+        internals.slides(eqn) or any(map(_concerns, bodies(eqn))) for eqn in jaxpr.eqns
     )

@@ -99,10 +99,16 @@ def footprint(function, *args) -> Footprint | None:
     None where the jaxpr is not understood.
     """
     closed = jax.make_jaxpr(function)(*args)
-    values = internals.if_understood(_bytes, closed.jaxpr, set(closed.jaxpr.invars))
-    held = (v.aval for v in closed.jaxpr.constvars)
-    constants = sum(a.size * a.dtype.itemsize for a in held if hasattr(a.dtype, "itemsize"))
-    return None if values is None else Footprint(values, constants)
+    return internals.if_understood(_footprint, closed.jaxpr)
+
+
+def _footprint(jaxpr) -> Footprint:
+    values = _bytes(jaxpr, set(jaxpr.invars))
+    return Footprint(values, sum(map(_size, jaxpr.constvars)))
+
+
+def _size(v) -> int:
+    return v.aval.size * v.aval.dtype.itemsize
 
 
 def _bytes(jaxpr, dependent: set) -> int:
@@ -112,7 +118,7 @@ def _bytes(jaxpr, dependent: set) -> int:
         if not any(moves):
             continue
         dependent.update(eqn.outvars)
-        size += sum(v.aval.size * v.aval.dtype.itemsize for v in eqn.outvars)
+        size += sum(map(_size, eqn.outvars))
         loop = internals.scan(eqn)
         for body in internals.transparent(eqn):
             inner = body.jaxpr.invars  # a branch does not get the first input

@@ -103,8 +103,7 @@ def _pulled(split, x, frontier, like):
     """Gradients of the frontier, any axes in front, as those of x, one axis in front."""
     _, pullback = jax.vjp(split.prefix, x)
     rows = [g.reshape(-1, *z.shape) for g, z in zip(frontier, like, strict=True)]
-    (pulled,) = jax.vmap(pullback)(tuple(rows))
-    return pulled
+    return jax.vmap(pullback)(tuple(rows))[0]
 
 
 def _velocity(path, x):
