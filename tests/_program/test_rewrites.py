@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from igjax._program import rewrites, windows
+from igjax._program import jax_internals, rewrites, windows
 from igjax._program.rewrites import for_device
 
 ON_CPU = jax.default_backend() == "cpu"
@@ -31,7 +31,7 @@ def _nothing_fails_unseen(request, monkeypatch):
     """What a rewrite raises would leave the program as it was."""
     if "broken" not in request.node.name:
         seen = lambda read, *args, otherwise=None: read(*args)
-        monkeypatch.setattr(rewrites.internals, "if_understood", seen)
+        monkeypatch.setattr(jax_internals, "if_understood", seen)
 
 
 def primitives(function, *args) -> set:
@@ -41,10 +41,8 @@ def primitives(function, *args) -> set:
     def walk(jaxpr):
         for eqn in jaxpr.eqns:
             found.add(eqn.primitive.name)
-            for value in jax.tree.leaves(eqn.params, is_leaf=lambda v: hasattr(v, "eqns")):
-                inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns"):
-                    walk(inner)
+            for body in jax_internals.bodies(eqn):
+                walk(body.jaxpr)
 
     walk(jax.make_jaxpr(function)(*args).jaxpr)
     return found

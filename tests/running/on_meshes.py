@@ -29,15 +29,8 @@ W = DRAW.normal(size=(4, 8)), DRAW.normal(size=8)
 JAX = tuple(map(int, jax.__version__.split(".")[:2]))
 
 each_rule = pytest.mark.parametrize("rule", [FIXED, ADAPTIVE], ids=["fixed", "adaptive"])
+each_kind = pytest.mark.parametrize("kind", [EXPLICIT, AUTO], ids=["explicit", "auto"])
 each_use = pytest.mark.parametrize("used", [False, True], ids=["", "in use"])
-# Loops that devices share take long to compile: once in use, and once not.
-each_way = pytest.mark.parametrize(
-    ("rule", "kind", "used"),
-    [
-        *((FIXED, kind, used) for kind in (EXPLICIT, AUTO) for used in (False, True)),
-        *((ADAPTIVE, EXPLICIT, False), (ADAPTIVE, AUTO, True)),
-    ],
-)
 
 
 def score(x, w):
@@ -102,7 +95,9 @@ def wanted(method, f, rule):
 # Batches.
 
 
-@each_way
+@each_use
+@each_kind
+@each_rule
 def test_a_batch_that_is_spread(rule, kind, used):
     mesh = mesh_of(kind, data=4)
     want = wanted(igjax.integrated_gradients, score, rule)
@@ -219,7 +214,9 @@ def test_derivatives_of_attributions_of_a_batch(used):
 # Weights: tensor parallel.
 
 
-@each_way
+@each_use
+@each_kind
+@each_rule
 def test_weights_that_are_spread(rule, kind, used):
     mesh = mesh_of(kind, data=2, model=2)
     f = row_parallel if kind is EXPLICIT else score
@@ -260,7 +257,9 @@ def test_jacobians_of_outputs_that_are_spread(rule, used):
 # Features: one example that is spread.
 
 
-@each_way
+@each_use
+@each_kind
+@each_rule
 def test_features_that_are_spread(rule, kind, used):
     mesh = mesh_of(kind, data=2, model=2)
     attribute = igjax.integrated_gradients(features, rule=rule)
