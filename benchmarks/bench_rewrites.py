@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench_fixed_rules import device, timed
 from jax import lax
 
 from igjax._program import convolutions, windows
@@ -39,13 +39,10 @@ def looped(function) -> Callable:
 
 def milliseconds(function, x, repeats: int) -> float:
     """The median time of a call, without compiling."""
-    run, times = looped(function), []
-    jax.block_until_ready(run(x))
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run(x))
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times) / STEPS
+    compiled = looped(function)
+    run = lambda: jax.block_until_ready(compiled(x))
+    run()
+    return 1e3 * statistics.median(timed(run) for _ in range(repeats)) / STEPS
 
 
 def normal(*shape):
@@ -121,7 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.limits:  # as if there were none
         windows.MOST_TAPS = convolutions.MOST_GROUPS = 1 << 20
-    print(f"{jax.devices()[0].device_kind}, JAX {jax.__version__}, batch {options.batch}")
+    print(f"{device()}, JAX {jax.__version__}, batch {options.batch}\n")
     print("| case | forward: JAX | rewritten | gradient: JAX | rewritten | gain |")
     print("|" + " --- |" * 6)
     kinds = at_limits if options.limits else cases

@@ -8,32 +8,24 @@ first call costs more than the next ones. Same weights, same input, one process,
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 from _zoo import LABEL, networks
 from _zoo_torch import DEVICE
+from bench_fixed_rules import device, timed
+from captum.attr import IntegratedGradients
 
 import igjax
 
 NODES = 16
 BLOCKS = (1, 4, 16)
+MORE_BLOCKS = (1, 2, 4, 8, 16)
 TOLERANCE = 0.05
-
-
-def timed(run, repeats: int) -> tuple[float, float]:
-    """Median seconds of a call, and how much more the first one took."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    median = statistics.median(times[1:])
-    return median, max(times[0] - median, 0.0)
 
 
 def bare(network, block: int):
@@ -52,27 +44,27 @@ def bare(network, block: int):
         return x * jax.lax.scan(add, jnp.zeros_like(x), tuple(tables))[0]
 
     x = jnp.asarray(network.x)
-    return lambda: np.asarray(integrated(x, network.state)), NODES
+    return lambda: np.asarray(integrated(x, network.state)), lambda: NODES
 
 
-def ours(network, rule):
+def ours(network, rule, block: int | None = None):
     """An igjax attribution of one example, jitted as people do."""
-    attribute = jax.jit(igjax.integrated_gradients(network.f, rule=rule))
+    attribute = igjax.integrated_gradients(network.f, rule=rule, chunk_size=block)
+    attribute = jax.jit(attribute)
     x, zero = jnp.asarray(network.x), jnp.zeros(network.x.shape)
-    found = attribute(x, zero, network.state)
-    run = lambda: np.asarray(attribute(x, zero, network.state).values)
-    return run, int(found.evaluations)
+    found = lambda: attribute(x, zero, network.state)
+    return lambda: np.asarray(found().values), lambda: int(found().evaluations)
 
 
 def theirs(network, block: int | None):
     """Captum with the same nodes."""
-    import torch
-    from captum.attr import IntegratedGradients
-
     twin, x = network.make_twin(), batch(network)
     method = IntegratedGradients(lambda x: scores(twin, x))
     options = {"n_steps": NODES, "method": "gausslegendre", "internal_batch_size": block}
-    return lambda: method.attribute(x, torch.zeros_like(x), **options).cpu().numpy(), NODES
+    return (
+        lambda: method.attribute(x, torch.zeros_like(x), **options).cpu().numpy(),
+        lambda: NODES,
+    )
 
 
 def scores(twin, x):
@@ -83,8 +75,6 @@ def scores(twin, x):
 
 def batch(network):
     """The example as a batch of torch."""
-    import torch
-
     x = network.x[None]
     x = np.moveaxis(x, -1, 1) if network.features_first else x
     return torch.tensor(np.ascontiguousarray(x), device=DEVICE)
@@ -92,8 +82,6 @@ def batch(network):
 
 def plain_torch(network):
     """Torch's gradient of a batch of all nodes."""
-    import torch
-
     twin, x = network.make_twin(), batch(network)
     steps = torch.linspace(0.05, 1, NODES, device=DEVICE)
     steps = steps.reshape(-1, *[1] * (x.ndim - 1))
@@ -102,7 +90,7 @@ def plain_torch(network):
         points = (steps * x).requires_grad_()
         return torch.autograd.grad(scores(twin, points).sum(), points)[0].cpu().numpy()
 
-    return run, NODES
+    return run, lambda: NODES
 
 
 def best(makers, repeats: int):
@@ -111,9 +99,10 @@ def best(makers, repeats: int):
     for make in makers:
         start = time.perf_counter()
         run, gradients = make()
-        made = time.perf_counter() - start
-        seconds, more = timed(run, repeats)
-        found.append((1e3 * seconds / gradients, more + made, run))
+        run()
+        first = time.perf_counter() - start
+        seconds = statistics.median(timed(run) for _ in range(repeats))
+        found.append((1e3 * seconds / gradients(), max(first - seconds, 0.0), run))
     return min(found, key=lambda row: row[0])
 
 
@@ -134,6 +123,13 @@ def measure(network, repeats: int) -> list:
     return [*(row[0] for row in rows), by_hand[1], fixed[1], default[1], own, gap]
 
 
+def by_blocks(network, repeats: int) -> list[float]:
+    """Milliseconds per gradient of igjax's fixed rule: its own block, then each other."""
+    gauss = igjax.rules.gauss_legendre(NODES)
+    ways = [lambda b=b: ours(network, gauss, b) for b in (None, *MORE_BLOCKS)]
+    return [best([way], repeats)[0] for way in ways]
+
+
 HEAD = (
     *("network", "bare JAX", "igjax fixed", "igjax default", "Captum", "torch"),
     *("fixed / bare", "fixed / Captum", "first call: bare", "fixed", "default"),
@@ -147,16 +143,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="*", default=list(known), choices=list(known))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--blocks", action="store_true", help="igjax by blocks, and stop")
     options = parser.parse_args()
-    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, JAX {jax.__version__}")
-    print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
+    print(f"{device()}, JAX {jax.__version__}, {jax.devices()[0].device_kind}\n")
+    if options.blocks:
+        show(("network", "default", *map(str, MORE_BLOCKS)))
+        for name in options.networks:
+            times = by_blocks(known[name](), options.repeats)
+            show((name, *(f"{a:.2f}" for a in times)))
+        return
+    show(HEAD)
     for name in options.networks:
         times = measure(known[name](), options.repeats)
         speed, rest = times[:5], times[5:]
         ratios = speed[1] / speed[0], speed[1] / speed[3]
         cells = [*(f"{a:.2f}" for a in (*speed, *ratios)), *(f"{a:.1f}" for a in rest[:3])]
-        cells += [f"{a:.0e}" for a in rest[3:]]
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        show((name, *cells, *(f"{a:.0e}" for a in rest[3:])))
+
+
+def show(cells) -> None:
+    """Prints a row of a table; one of names is its head."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+    if cells[0] == "network":
+        print("|" + " --- |" * len(cells))
 
 
 if __name__ == "__main__":
