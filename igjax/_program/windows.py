@@ -17,7 +17,7 @@ from jax import lax
 
 from igjax._program.jax_internals import Window
 
-MOST_TAPS = 128  # a term each: more make a program that takes longer to compile than to run
+MOST_TAPS = 49  # a term each: of 64 and more the gradient takes longer than a convolution
 
 
 def unrolls(window: Window) -> bool:
