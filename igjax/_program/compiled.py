@@ -22,6 +22,7 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
+from igjax._program import telling
 from igjax._program.closures import Observation, observe
 from igjax._program.jax_internals import (
     are_mapped,
@@ -113,6 +114,7 @@ def attribution(
 
         def attributed(operands):
             def build():
+                telling.tell("tracing")
                 made = caller, recipe, call, path, static, chunk_size, operands, scalar
                 return _build(*made, first)
 
@@ -120,20 +122,27 @@ def attribution(
                 _checks.closure(caller, is_manual() and on_mesh(observed.kept))
                 constants, run = build()
                 return run(constants, operands)
-            at = (*key, hash(static[0]), _signature(operands))
+            at = (*key, hash(static[0]), _signature(operands), telling.listener())
             program = _kept(_programs(owner), at, observed, look, build)
             # A bridge may know what values its arguments can take.
             getattr(f, "validate", _accept)(x, *args)
+            telling.tell("compiling, or computing")
             return program.run(program.constants, operands)
 
         arrays = x, baseline, given, observed.kept
-        with in_mesh_of(arrays), _explained(caller, untraced):
-            operands = (x, baseline, given, placed(), asked)
+        operands = (x, baseline, given, placed(), asked)
+        with in_mesh_of(arrays), _explained(caller, untraced), _told(operands):
             if _is_shared(operands, observed.kept, fixed=hasattr(rule, "weights")):
                 return sharing(attributed)(operands)
             return attributed(operands)
 
     return attribute
+
+
+def _told(operands):
+    """Where nobody is told of what is part of another's program."""
+    others = telling.listener() is not None and _any_traced(operands)
+    return telling.nobody() if others else contextlib.nullcontext()
 
 
 def _is_shared(operands, closed_over, *, fixed: bool) -> bool:

@@ -38,6 +38,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 
 from igjax import rules
+from igjax._program import telling
 from igjax._program.jax_internals import varying
 from igjax._program.rewrites import for_device
 from igjax.integration import jumps, queue
@@ -237,6 +238,7 @@ def _run(problem: _Problem, batched, size, leaves) -> Solution:
         limit = _limit(problem, batch, state.totals) * _strict(state.totals)
         chunk = functools.partial(_chunk, problem, batch, limit, state.totals)
         state = jax.lax.while_loop(lambda s: s.cursor < s.count, chunk, state)
+        telling.step("gradients", state.totals.counts[:, 0].sum())
         return varying(_turn(problem, batch, state), state)
 
     state = jax.lax.while_loop(lambda s: s.count > 0, generation, state)

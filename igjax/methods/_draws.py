@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from igjax._program import telling
 from igjax._program.blocks import chunk
 from igjax._program.jax_internals import varying
 from igjax._tree import norms
@@ -99,6 +100,7 @@ def mean_of(draw, count: int, chunk_size, *, population=None, tolerance=None):
 
     def add(state, start, end, size):
         """Draws the numbers from start to start + size, if below end."""
+        telling.step("draws", start)
         numbers = start + jnp.arange(size, dtype=jnp.int32)
         # A block that is not full repeats a draw, which cannot bring in a NaN.
         results = drawn(jnp.minimum(numbers, end - 1))
