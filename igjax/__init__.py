@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from igjax import (
     baselines as baselines,
     diagnostics as diagnostics,
+    language as language,
     paths as paths,
     rules as rules,
 )
@@ -33,6 +34,7 @@ from igjax.methods.groups import (
     aggregate as aggregate,
     grouped as grouped,
     token_groups as token_groups,
+    word_groups as word_groups,
 )
 from igjax.methods.guided import guided_integrated_gradients as guided_integrated_gradients
 from igjax.methods.integrated import (
@@ -68,6 +70,7 @@ from igjax.running.jobs import attribute_batches as attribute_batches
 from igjax.running.progress import progress as progress
 from igjax.running.sharding import sharded as sharded
 from igjax.running.storage import Saved as Saved, load as load, save as save
+from igjax.tokens import token_attributions as token_attributions
 
 if TYPE_CHECKING:
     from igjax import (

@@ -30,6 +30,8 @@ ORDER = [
     "metrics",
     "bridges",
     "embeddings",
+    "tokens",
+    "language",
     "diagnostics",
     "__init__",
     "models",

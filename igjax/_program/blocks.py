@@ -5,7 +5,8 @@ benchmarks/README.md), other devices want to be filled. Weights are read twice f
 forward and back: where they fit no cache it has twice as many values. And no more than fit
 its memory: the intermediate values of a block take at most a small share of it, since
 under `vmap` there is a block for each example of the batch, and how many these are is not
-known here. A function whose values at one point do not fit is evaluated point by point.
+known here. A function whose values at one point do not fit is evaluated point by point,
+and of many outputs only some are pulled back at once.
 """
 
 import os
@@ -18,6 +19,7 @@ from igjax._program.tracing import footprint
 # At least and at most so many nodes, and so many bytes of one example's values.
 CHUNK = {"cpu": (4, 25, 5 << 20)}
 CHUNK_ELSEWHERE = (1, 64, 1 << 30)
+FEW = 8  # outputs, whose gradients are always taken together
 SHARE = 1 / 64  # of the memory for a block of one example: half of it for a batch of 32
 
 
@@ -35,6 +37,18 @@ def chunk(f, path, dtype, nodes: int, outputs: int = 1) -> int:
     fit = max(least, min(most, max(budget, 2 * known.constants) // size))
     fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
+
+
+def outputs_at_once(f, point, outputs: int) -> int:
+    """How many outputs are pulled back side by side at a point: what fits the memory.
+
+    Few are not looked at: to count what f computes it is traced once more.
+    """
+    if outputs <= FEW:
+        return outputs
+    known = footprint(f, point)
+    values = 1 if known is None else max(known.values, 1)
+    return min(outputs, max(FEW, int(SHARE * memory()) // values))
 
 
 def memory() -> int:

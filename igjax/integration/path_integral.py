@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from igjax import _checks
-from igjax._program.jax_internals import shapes, spread_like, varying
+from igjax._program.blocks import outputs_at_once
+from igjax._program.jax_internals import is_explicit, shapes, spread_like, varying
 
 
 def gradients(f, point):
@@ -23,9 +24,17 @@ def gradients(f, point):
     if not score.shape:
         return score, pullback(varying(jnp.ones_like(score), score))[0]
     units = jnp.eye(score.size, dtype=score.dtype).reshape(score.size, *score.shape)
-    (gradient,) = jax.vmap(pullback)(spread_like(varying(units, score), score, 1))
+    units = spread_like(varying(units, score), score, 1)
+    (gradient,) = _pulled(pullback, units, outputs_at_once(f, point, score.size))
     shaped = lambda g, p: g.reshape(score.shape + p.shape)
     return score, jax.tree.map(shaped, gradient, point)
+
+
+def _pulled(pullback, units, at_once: int):
+    """The pullbacks of unit vectors, so many at once."""
+    if at_once >= len(units) or is_explicit(units):
+        return jax.vmap(pullback)(units)
+    return jax.lax.map(pullback, units, batch_size=at_once)
 
 
 def along(gradient, velocity):

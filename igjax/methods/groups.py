@@ -16,6 +16,7 @@ Every feature is in one, so that the groups are as complete as the features were
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -31,7 +32,7 @@ from igjax.attribution import Attribution, Status
 from igjax.methods.expectations import expected_gradients, expected_integrated_gradients
 from igjax.methods.integrated import integrated_gradients
 
-__all__ = ["aggregate", "grouped", "token_groups"]
+__all__ = ["aggregate", "grouped", "token_groups", "word_groups"]
 
 _OF_ROWS = expected_gradients, expected_integrated_gradients
 
@@ -87,10 +88,7 @@ def grouped(
         def leaf(a, b, group):
             group, inside = _inside(group, count)
             dx = jnp.where(inside, a - b, jnp.nan)
-            # What rounding leaves out: with it, x is reached exactly.
-            rest = a - (b + dx)
-            scale = scales[group].astype(a.dtype)
-            return b + scale * dx + scale * rest
+            return moved(scales[group].astype(a.dtype), a, b, dx)
 
         point = jax.tree.map(leaf, widen(x), _wide_like(baseline, x), groups)
         return f(cast_like(point, x), *args)
@@ -109,6 +107,12 @@ def grouped(
         return result
 
     return attribute_groups
+
+
+def moved(scale, a, b, dx):
+    """The place between b, at scale 0, and a = b + dx, reached exactly at scale 1."""
+    rest = a - (b + dx)  # what rounding leaves out
+    return b + scale * dx + scale * rest
 
 
 def aggregate(result: Attribution, groups, count: int) -> Attribution:
@@ -204,6 +208,47 @@ def token_groups(labels: Sequence) -> np.ndarray:
         raise ValueError("token_groups: labels must have at least one token, got none.")
     new = [a is None or a != b for b, a in itertools.pairwise(labels)]
     return np.cumsum([0, *new]).astype(np.int32)
+
+
+def word_groups(tokens: Sequence[str]) -> np.ndarray:
+    """The groups of tokens that make a word, read off the tokens as they are written.
+
+    Tokenizers mark where words begin, "▁film", "Ġfilm" or " film", or what goes on with
+    one, "##able"; without any mark each token is a word. Marks of the tokenizer, "[CLS]",
+    "<s>" or "<|end|>", are groups by themselves.
+
+    Args:
+        tokens: as strings, in the order of the text.
+
+    Returns:
+        Labels as those of `token_groups`, int32 of shape (tokens,).
+
+    Raises:
+        TypeError: if tokens is one string, or holds what is none.
+        ValueError: if there is no token.
+
+    Example:
+        >>> import igjax
+        >>> igjax.word_groups(["<s>", "▁un", "believ", "able", "▁film", "!"])
+        array([0, 1, 1, 1, 2, 2], dtype=int32)
+    """
+    if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
+        raise TypeError(
+            f"word_groups: tokens must be strings, one for each token, got {tokens!r}. "
+            "Word ids of a tokenizer go to igjax.token_groups."
+        )
+    inner = any(token.startswith("##") for token in tokens)
+    marked = any(token.startswith(_STARTS) for token in tokens)
+    word, labels = 0, []
+    for token in tokens:
+        begins = not token.startswith("##") if inner else token.startswith(_STARTS)
+        word += begins or not (inner or marked)
+        labels.append(None if _MARK.fullmatch(token) else word)
+    return token_groups(labels)
+
+
+_STARTS = ("▁", "Ġ", "Ċ", " ", "\n")
+_MARK = re.compile(r"\[[A-Z_0-9]+\]|<[^<>\s]+>")
 
 
 @partial(jax.jit, static_argnums=(0, 1))

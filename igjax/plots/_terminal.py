@@ -4,7 +4,8 @@ The 256 colors that every terminal has, set for letters and background together,
 a word is legible whatever the colors of the terminal are.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from igjax.plots import _scale
 from igjax.plots._sentence import Run, Sentence, columns, lines, sentence
@@ -61,15 +62,17 @@ def plain(
         >>> print(igjax.plots.text.plain(["good", "grief"], [1.5, -0.25]))
         good[+1.50] grief[-0.25]
     """
-    s = sentence("plain", words, values, None, between, unknown)
+    return wrapped(
+        sentence("plain", words, values, None, between, unknown), width, numbered
+    )
 
-    def draw(run: Run) -> str:
-        if run.place is None:
-            return run.text
-        mark = "?" if s.unknown[run.place] else ""
-        return f"{run.text}{mark}[{_scale.number(s.values[run.place], s.limit)}]"
 
-    return _wrapped(s, width, draw, lambda run: columns(draw(run)))
+def numbered(s: Sentence, run: Run) -> str:
+    """A word with its number."""
+    if run.place is None:
+        return run.text
+    mark = "?" if s.unknown[run.place] else ""
+    return f"{run.text}{mark}[{_scale.number(s.values[run.place], s.limit)}]"
 
 
 def ansi(
@@ -105,16 +108,16 @@ def ansi(
         >>> igjax.plots.text.ansi(["good", "grief"], [1.5, 0.0])
         '\x1b[1;48;5;26;38;5;231mgood\x1b[0m grief'
     """
-    s = sentence("ansi", words, values, None, between, unknown)
+    return wrapped(sentence("ansi", words, values, None, between, unknown), width, colored)
 
-    def draw(run: Run) -> str:
-        if run.place is None:
-            return run.text
-        strength = _scale.share(s.values[run.place], s.limit)
-        style = FAINT if s.unknown[run.place] else paint(strength)
-        return f"{style}{run.text}{RESET}" if style else run.text
 
-    return _wrapped(s, width, draw, lambda run: columns(run.text))
+def colored(s: Sentence, run: Run) -> str:
+    """A word in its color."""
+    if run.place is None:
+        return run.text
+    strength = _scale.share(s.values[run.place], s.limit)
+    style = FAINT if s.unknown[run.place] else paint(strength)
+    return f"{style}{run.text}{RESET}" if style else run.text
 
 
 def paint(share: float) -> str:
@@ -124,6 +127,12 @@ def paint(share: float) -> str:
     return f"\x1b[{colors[level - 1]}m" if level else ""
 
 
-def _wrapped(s: Sentence, width: int, draw, measure) -> str:
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def wrapped(s: Sentence, width: int, draw: Callable[[Sentence, Run], str]) -> str:
+    """The runs of a sentence, drawn and wrapped over lines of that many columns."""
+    measure = lambda run: columns(_STYLE.sub("", draw(s, run)))
     rows = lines(s.groups, width, measure, 1)
-    return "\n".join(" ".join("".join(map(draw, group)) for group in row) for row in rows)
+    write = lambda group: "".join(draw(s, run) for run in group)
+    return "\n".join(" ".join(map(write, row)) for row in rows)
