@@ -68,6 +68,7 @@ from igjax.methods.smoothing import (
 from igjax.running.costs import Cost as Cost, cost as cost
 from igjax.running.jobs import attribute_batches as attribute_batches
 from igjax.running.progress import progress as progress
+from igjax.running.records import to_records as to_records
 from igjax.running.sharding import sharded as sharded
 from igjax.running.storage import Saved as Saved, load as load, save as save
 from igjax.tokens import token_attributions as token_attributions
