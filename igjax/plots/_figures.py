@@ -25,6 +25,7 @@ TOLD = set(Status) - {Status.TOLERANCE_MET, Status.NO_TOLERANCE}
 NOTABLE = 0.05  # errors of that share of the attribution are told
 VISIBLE = 0.1  # errors of that share of the full color are seen
 CELLS = 32  # along the side of an image, that can be hatched
+MOST = 30  # rows that stay legible
 
 
 def new_figure(
@@ -152,6 +153,27 @@ def labels(caller: str, names: Sequence[str] | None, count: int) -> list[str]:
     return found
 
 
+def largest(names: Sequence[str], order) -> list[str]:
+    """The names of the features that are drawn; the last one says how many are not."""
+    shown, rest = [names[i] for i in order], len(names) - len(order)
+    return [*shown[:-1], f"{shown[-1]}\n({rest} smaller ones left out)"] if rest else shown
+
+
+def named_rows(axes: "Axes", names: Sequence[str]) -> None:
+    """Makes the y axis one of rows with names, from top to bottom."""
+    axes.set_yticks(np.arange(len(names)), names, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def whiskers(axes: "Axes", values, places, errors) -> None:
+    """Draws errors at the ends of bars."""
+    finite = np.where(np.isfinite(errors), errors, np.nan)
+    style = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2, "zorder": 1.9}
+    axes.errorbar(values, places, xerr=finite, fmt="none", **style)
+
+
 def cells(axes: "Axes", values, errors, scale, opacity=None, dashes=True) -> None:
     """Draws values as an image; where dashes fit, negative ones are told in gray, too."""
     style = {"cmap": scale.cmap, "norm": scale.norm, "alpha": opacity}
@@ -212,6 +234,15 @@ def _doubt(result: Attribution) -> str:
     if error > NOTABLE * size:
         return f"estimated error {100 * error / size:.0f}%" if size else "nothing is sure"
     return ""
+
+
+def caution_of_rows(results: Attribution) -> str:
+    """The same of a batch: how many rows have which trouble."""
+    statuses, count = np.asarray(results.status), len(results.status)
+    told = [(statuses == s, s.meaning) for s in Status if s in TOLD]
+    size, error = (np.abs(np.asarray(a)).sum(1) for a in (results.values, results.error))
+    told.append((error > NOTABLE * size, f"estimated error over {100 * NOTABLE:g}%"))
+    return "\n".join(f"{n.sum()} of {count} rows: {what}" for n, what in told if n.any())
 
 
 def note(axes: "Axes", text: str, result: Attribution, width: int = 80) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 NEGATIVE = (196, 78, 0)
 POSITIVE = (0, 110, 178)
+BRIGHTEST = 0.9  # of viridis, that is seen on white
 
 
 def limit(values, quantile: float | None = None) -> float:
@@ -62,6 +63,11 @@ def size(error: float) -> str:
     return f"{error:#.2g}".removesuffix(".")
 
 
+def short(value) -> str:
+    """What a feature is, as a label tells it: a number to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def typeset(text: str) -> str:
     """Text for print: its numbers with a real minus, as wide as a plus."""
     return re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text)
@@ -84,6 +90,17 @@ def mappable(limit: float, negative: bool = True):
     return ScalarMappable(
         Normalize(low, limit), LinearSegmentedColormap.from_list("igjax", colors)
     )
+
+
+def low_to_high():
+    """Another scale, of what has no sign: from dark to bright, gray for what is unknown."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    shades = colormaps["viridis"](np.linspace(0, BRIGHTEST, 256))
+    colors = LinearSegmentedColormap.from_list("igjax_low_to_high", shades)
+    return ScalarMappable(Normalize(0, 1), colors.with_extremes(bad="0.75"))
 
 
 def ink(color) -> str:

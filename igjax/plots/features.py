@@ -1,4 +1,4 @@
-"""Tables: the values of one example, feature by feature."""
+"""Tables: the values of one example, feature by feature, or of the rows of a batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,13 +7,13 @@ import numpy as np
 
 from igjax.attribution import Attribution
 from igjax.plots import _figures, _scale
+from igjax.plots._batches import beeswarm as beeswarm, summary as summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bars", "compare", "waterfall"]
+__all__ = ["bars", "beeswarm", "compare", "summary", "waterfall"]
 
-MOST = 30  # rows that stay legible
 MARKERS = "osD^vP*X"  # sign is color, so methods have shapes
 
 
@@ -46,22 +46,24 @@ def bars(
         ['age', '$ income']
     """
     values, errors, labels = _table("bars", result, names)
-    order = _scale.by_size(values)[:MOST]
-    shown = [labels[i] for i in order]
-    if values.size > MOST:
-        shown[-1] += f"\n({values.size - MOST} smaller ones left out)"
+    order = _scale.by_size(values)[: _figures.MOST]
+    shown = _figures.largest(labels, order)
     axes = ax or _figures.new_axes("bars", 6.0, 0.9 + 0.3 * len(order))[1]
     places, drawn = np.arange(len(order)), values[order]
     axes.barh(places, drawn, color=_scale.sides(drawn), height=0.7)
-    _whiskers(axes, drawn, places, errors[order])
+    _figures.whiskers(axes, drawn, places, errors[order])
     axes.axvline(0.0, color="0.25", linewidth=0.8)
-    _rows(axes, shown)
+    _figures.named_rows(axes, shown)
     _figures.note(axes, "attribution, with estimated error", result)
     return axes
 
 
 def waterfall(
-    result: Attribution, names: Sequence[str] | None = None, ax: "Axes | None" = None
+    result: Attribution,
+    names: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+    *,
+    x=None,
 ) -> "Axes":
     """Draws the way from the score of the baseline to the score, feature by feature.
 
@@ -72,6 +74,8 @@ def waterfall(
         result: of one example, with values of shape (n,).
         names: of the n features. Default: their numbers.
         ax: axes to draw on. Default: those of a new figure.
+        x: what the features are, numbers or texts of shape (n,), to be told in the labels:
+            "age = 3". Default: the labels are the names alone.
 
     Returns:
         The axes.
@@ -82,14 +86,15 @@ def waterfall(
 
     Example:
         >>> import igjax, igjax.plots, jax.numpy as jnp
-        >>> row = jnp.array([3.0, -1.0])
+        >>> row = jnp.array([3.0, 1.5])
         >>> result = igjax.integrated_gradients(jnp.sum)(row, 0.0)
-        >>> axes = igjax.plots.features.waterfall(result, names=["age", "income"])
+        >>> axes = igjax.plots.features.waterfall(result, ["age", "income"], x=row)
         >>> [label.get_text() for label in axes.get_yticklabels()]
-        ['baseline', 'age', 'income', 'gap', 'score']
+        ['baseline', 'age = 3', 'income = 1.5', 'gap', 'score']
     """
     values, errors, labels = _table("waterfall", result, names)
-    order = _scale.by_size(values)[:MOST]
+    labels = labels if x is None else _told("waterfall", labels, x)
+    order = _scale.by_size(values)[: _figures.MOST]
     rest = np.setdiff1d(np.arange(values.size), order)
     steps, doubts = list(values[order]), list(errors[order])
     shown = ["baseline", *(labels[i] for i in order)]
@@ -102,13 +107,13 @@ def waterfall(
     places = 1 + np.arange(len(steps))
     axes = ax or _figures.new_axes("waterfall", 6.5, 1.2 + 0.3 * len(shown))[1]
     axes.barh(places, steps, left=ends[:-1], color=_scale.sides(steps), height=0.7)
-    _whiskers(axes, ends[1:-1], places[:-1], np.array(doubts))
+    _figures.whiskers(axes, ends[1:-1], places[:-1], np.array(doubts))
     rows = np.arange(len(ends))
     axes.vlines(ends, rows, rows + 1, color="0.6", linewidth=0.8, zorder=0)
     axes.plot([start, end], [0, len(steps) + 1], "D", color="0.1", markersize=5)
     axes.use_sticky_edges = False  # bars would hold the limits at the diamonds
     axes.margins(x=0.04)
-    _rows(axes, [*shown, "gap", "score"])
+    _figures.named_rows(axes, [*shown, "gap", "score"])
     _numbers(axes, start, end, steps)
     _figures.note(axes, "score, with the estimated error of each step", result)
     return axes
@@ -151,10 +156,9 @@ def compare(
     tables = [_table("compare", result, names) for result in results.values()]
     if len({values.size for values, _, _ in tables}) > 1:
         raise ValueError("compare: all results must have the same features.")
-    order = _scale.by_size(np.max([np.abs(v) for v, _, _ in tables], axis=0))[:MOST]
-    shown = [tables[0][2][i] for i in order]
-    if tables[0][0].size > MOST:
-        shown[-1] += f"\n({tables[0][0].size - MOST} smaller ones left out)"
+    sizes = np.max([np.abs(values) for values, _, _ in tables], axis=0)
+    order = _scale.by_size(sizes)[: _figures.MOST]
+    shown = _figures.largest(tables[0][2], order)
     height = 1.2 + max(0.3, 0.14 * len(results)) * len(order)
     axes = ax or _figures.new_axes("compare", 6.0, height)[1]
     offsets = 0.6 * (np.arange(len(results)) + 0.5) / len(results) - 0.3
@@ -166,9 +170,9 @@ def compare(
             values[order], places, MARKERS[number], linestyle="none", **style
         )
         points.set_label(name)
-        _whiskers(axes, values[order], places, errors[order])
+        _figures.whiskers(axes, values[order], places, errors[order])
     axes.axvline(0.0, color="0.25", linewidth=0.8)
-    _rows(axes, shown)
+    _figures.named_rows(axes, shown)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     columns = 3 if sum(map(len, results)) < 30 else 1  # what fits above the axes
@@ -191,17 +195,18 @@ def _table(caller: str, result: Attribution, names):
     return values, errors, _figures.labels(caller, names, values.size)
 
 
-def _whiskers(axes: "Axes", values, places, errors) -> None:
-    finite = np.where(np.isfinite(errors), errors, np.nan)
-    style = {"ecolor": "0.25", "elinewidth": 1, "capsize": 2, "zorder": 1.9}
-    axes.errorbar(values, places, xerr=finite, fmt="none", **style)
-
-
-def _rows(axes: "Axes", names: Sequence[str]) -> None:
-    axes.set_yticks(np.arange(len(names)), names, parse_math=False)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+def _told(caller: str, labels: Sequence[str], x) -> list[str]:
+    """The labels with what the features are."""
+    found = np.asarray(x).tolist()
+    if np.shape(found) != (len(labels),):
+        raise ValueError(
+            f"{caller}: x must hold a number or a text for each of the {len(labels)} "
+            f"features, got shape {np.shape(found)}."
+        )
+    return [
+        f"{label} = {_scale.typeset(_scale.short(value))}"
+        for label, value in zip(labels, found, strict=True)
+    ]
 
 
 def _numbers(axes: "Axes", start: float, end: float, steps: np.ndarray) -> None:

@@ -5,6 +5,7 @@ is tested against pictures.npz, coarse and without text, so that fonts do not ma
 `python -m tests.plots.test_figures` draws these pictures anew.
 """
 
+import dataclasses
 import functools
 import io
 import pathlib
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -55,6 +57,12 @@ def result(
     )
 
 
+def batch(values, error: Any = 0.0, status=igjax.Status.TOLERANCE_MET):
+    """The results of the rows of a matrix."""
+    rows = [result(row, error, status) for row in np.asarray(values)]
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *rows)
+
+
 def some(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
@@ -92,6 +100,7 @@ FOUND = Convergence(
     reference_error=np.array(1e-5),
 )
 NAMES = ["a", "$b_1", "c\\d", "e^", "f"]
+MANY = batch(some(60, 5, seed=1) * [1, 2, 0.5, 3, 0.1] + [0, 1, 0, 0, 0.2], 0.01)
 SQUARE = some(5, 5) + some(5, 5).T
 ONE = {
     "original": lambda ax: images.original(some(8, 8), ax),
@@ -101,6 +110,8 @@ ONE = {
     "blended": lambda ax: images.blended(result(some(4, 4)), some(32, 32, 3), ax),
     "bars": lambda ax: features.bars(result(some(5), 0.2), NAMES, ax),
     "waterfall": lambda ax: features.waterfall(result(some(40), 0.1, start=2), None, ax),
+    "summary": lambda ax: features.summary(MANY, NAMES, ax),
+    "beeswarm": lambda ax: features.beeswarm(MANY, some(60, 5, seed=1), NAMES, ax),
     "compare": lambda ax: features.compare(
         {"$one": result(some(5), 0.3), "two_": result(some(5, seed=1))}, NAMES, ax
     ),
@@ -260,7 +271,12 @@ def test_strange_values_are_drawn(worst, error):
     for axes in (
         images.four_panels(square, np.zeros((4, 4)))[0],
         features.bars(row),
-        features.waterfall(row),
+        features.waterfall(row, x=["a", "b", "c", "d"]),
+        features.summary(batch([[*worst, 1.0]] * 3, error, status)),
+        features.beeswarm(
+            batch([[*worst, 1.0], [1.0, 1.0, 1.0, 1.0]], error, status),
+            np.array([[*worst, 1.0]] * 2),
+        ),
         features.compare({"a": row}),
         signals.audio(long, np.zeros(300), 8000),
         layers.stacked({"a": row}),
@@ -307,6 +323,13 @@ def test_a_batch_is_refused_with_the_remedy(draw):
         (lambda: images.side_by_side({}), "at least one result"),
         (lambda: features.waterfall(result(np.ones((2, 2)))), r"got \(2, 2\)"),
         (lambda: features.bars(result(np.ones(2)), ["a"]), "1 names"),
+        (lambda: features.waterfall(result(np.ones(2)), x=[1.0]), "each of the 2"),
+        (lambda: features.summary(result(np.ones(2))), "those of a batch"),
+        (lambda: features.summary(batch(np.ones((1, 2)))), "two rows, got \\(1, 2\\)"),
+        (lambda: features.summary(batch(np.ones((3, 2, 2)))), "got \\(3, 2, 2\\)"),
+        (lambda: features.summary(MANY, ["a"]), "1 names"),
+        (lambda: features.beeswarm(MANY, np.ones(5)), r"\(60, 5\), got float64\[5\]"),
+        (lambda: features.beeswarm(MANY, np.full((60, 5), "a")), "must hold numbers"),
         (
             lambda: features.compare({"a": result([1.0]), "b": result([1.0, 2.0])}),
             "same features",
@@ -464,6 +487,89 @@ def test_a_waterfall_adds_up_what_it_leaves_out():
     axes = features.waterfall(result(np.arange(1.0, 41.0), 0.1))
     assert "10 smaller ones" in [t.get_text() for t in axes.get_yticklabels()]
     assert axes.patches[30].get_width() == pytest.approx(55.0)
+
+
+def test_a_waterfall_tells_what_the_features_are():
+    values, x = [3.0, -2.0, 1.0], [0.5, "blue", -123456.0]
+    labels = features.waterfall(result(values), x=np.array(x, object)).get_yticklabels()
+    minus = "\N{MINUS SIGN}"
+    told = ["0 = 0.5", "1 = blue", f"2 = {minus}1.235e+05"]
+    assert [t.get_text() for t in labels][1:-2] == told
+
+
+def test_a_summary_has_the_means_of_sizes_with_intervals_of_student():
+    values = some(12, 3) * [1.0, -4.0, 2.0]
+    axes = features.summary(batch(values), ["a", "b", "c"])
+    sizes = np.abs(values)
+    order = np.argsort(-sizes.mean(0))
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert labels == np.array(["a", "b", "c"])[order].tolist()
+    sizes = sizes[:, order]
+    widths = [p.get_width() for p in axes.patches]
+    np.testing.assert_allclose(widths, sizes.mean(0), rtol=1e-6)
+    lines = [line.get_segments() for line in axes.collections]
+    spread = [np.ptp(segment[:, 0]) for segment in lines[0]]
+    exact = 2 * scipy.stats.t.ppf(0.975, 11) * sizes.std(0, ddof=1) / 12**0.5
+    np.testing.assert_allclose(spread, exact, rtol=1e-3)
+    assert axes.get_xlabel().startswith("mean of |attribution| over 12 rows")
+
+
+def test_rows_in_trouble_are_left_out_and_counted():
+    values = some(4, 2)
+    values[1, 0] = np.nan
+    rows = batch(values)
+    status = jnp.array([0, 4, 2, 2], jnp.int32)
+    error = jnp.asarray([[0.0, 0.0]] * 3 + [[9.0, 0.0]])
+    axes = features.summary(dataclasses.replace(rows, status=status, error=error))
+    widths = sorted(p.get_width() for p in axes.patches)
+    np.testing.assert_allclose(widths, sorted(np.abs(values[[0, 2, 3]]).mean(0)), rtol=1e-6)
+    told = axes.get_xlabel()
+    assert "over 3 rows" in told
+    assert f"2 of 4 rows: {igjax.Status.BUDGET_SPENT.meaning}" in told
+    assert f"1 of 4 rows: {igjax.Status.NON_FINITE.meaning}" in told
+    assert "1 of 4 rows: estimated error over 5%" in told
+
+
+def points(axes):
+    return [c for c in axes.collections if len(c.get_offsets()) > 1]
+
+
+def test_points_of_a_swarm_are_the_values_and_do_not_lie_on_each_other():
+    values = np.repeat([[1.0, -3.0], [1.0, 2.0], [-0.5, 2.0]], 5, axis=0)
+    x = np.arange(30.0).reshape(15, 2)
+    swarms = points(features.beeswarm(batch(values), x, ["a", "b"]))
+    for swarm, column, place in zip(swarms, (1, 0), (0, 1), strict=True):
+        at = np.asarray(swarm.get_offsets())
+        np.testing.assert_allclose(at[:, 0], values[:, column])
+        assert len(np.unique(at, axis=0)) == 15
+        assert np.abs(at[:, 1] - place).max() < 0.45
+        shades = swarm.get_facecolor()[:, :3].sum(1)
+        assert (np.diff(shades) >= 0).all()  # the larger the feature, the brighter
+    again = points(features.beeswarm(batch(values), x, ["a", "b"]))
+    for one, other in zip(swarms, again, strict=True):
+        np.testing.assert_array_equal(one.get_offsets(), other.get_offsets())
+
+
+def test_a_swarm_of_many_points_stays_in_its_row_and_outliers_take_no_colors():
+    x = np.array([*range(19), 1e9])[:, None]
+    (swarm,) = points(features.beeswarm(batch(np.ones((20, 1))), x))
+    assert np.abs(np.asarray(swarm.get_offsets())[:, 1]).max() < 0.45
+    assert len(np.unique(swarm.get_facecolor(), axis=0)) >= 18
+
+
+def test_of_a_feature_that_is_no_number_the_points_are_gray():
+    x = np.array([[np.nan, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    several, one = points(features.beeswarm(batch(np.ones((3, 2))), x))
+    first, *others = several.get_facecolor()[:, :3]
+    assert np.ptp(first) < 0.01 < min(map(np.ptp, others))
+    assert len(np.unique(one.get_facecolor(), axis=0)) == 1
+
+
+def test_of_many_features_the_largest_are_drawn():
+    axes = features.beeswarm(batch(np.ones((2, 40)) * np.arange(40)), np.ones((2, 40)))
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert labels[0] == "39"
+    assert labels[-1] == "25\n(25 smaller ones left out)"
 
 
 def test_methods_are_compared_on_one_axis():
