@@ -83,9 +83,16 @@ def report(result: Attribution) -> str:
         <BLANKLINE>
         The values are within the tolerance of the exact ones. ...
     """
-    error, size = map(np.asarray, norms(result))
     if np.ndim(result.delta):
-        return _report_many(result, error, size)
+        return _table(_lines_of_many(result))
+    lines, advice = certificate(result)
+    return f"{_table(lines)}\n\n{advice}"
+
+
+def certificate(result: Attribution) -> tuple[dict[str, str], str]:
+    """What `report` says of one result: the lines of its table, and the advice."""
+    error, size = map(np.asarray, norms(result))
+    drawn = _of_draws(result)
     share = lambda part: f"{part:.2g} ({_percent(part, size)} of the attribution)"
     delta, score, start = (
         float(a) for a in (result.delta, result.score, result.baseline_score)
@@ -96,30 +103,70 @@ def report(result: Attribution) -> str:
         "sum of values": f"{delta + score - start:.6g}",
         "completeness gap": share(delta),
         "estimated error": share(float(error)),
+        **({} if drawn is None else {"of it by random draws": share(float(drawn))}),
         "gradient evaluations": f"{int(result.evaluations)}",
         "status": Status(int(result.status)).meaning,
     }
-    table = "\n".join(f"{name:<26} {value}" for name, value in lines.items())
-    return f"{table}\n\n{_advice(result, error, size)}"
+    told = [_unchanged(result, size), _advice(result, error, size, drawn)]
+    return lines, " ".join(filter(None, told))
 
 
-def _report_many(result, error, size) -> str:
+def _table(lines: dict[str, str]) -> str:
+    return "\n".join(f"{name:<26} {value}" for name, value in lines.items())
+
+
+def _of_draws(result: Attribution) -> np.ndarray | None:
+    """The part of the errors that random draws account for; None if nothing is drawn."""
+    if result.sampling is None:
+        return None
+    return np.asarray(total(result.sampling, np.ndim(result.delta)))
+
+
+def _lines_of_many(result: Attribution) -> dict[str, str]:
+    error, size = (np.asarray(a).ravel() for a in norms(result))
+    size = np.where(size == 0, 1, size)
     statuses = np.asarray(result.status).ravel()
-    counts = ", ".join(
-        f"{(statuses == s).sum()} {s.meaning}" for s in Status if (statuses == s).any()
-    )
-    ratio = error.ravel() / np.where(size == 0, 1, size).ravel()
-    gap = np.abs(np.asarray(result.delta)).ravel() / np.where(size == 0, 1, size).ravel()
-    return "\n".join(
-        [
-            f"results                    {statuses.size} (shape {np.shape(result.delta)})",
-            f"completeness gap           median {np.median(gap):.2g}, worst {gap.max():.2g}"
-            " of the attribution",
-            f"estimated error            median {np.median(ratio):.2g}, worst "
-            f"{ratio.max():.2g} of the attribution",
-            f"gradient evaluations       {int(np.sum(result.evaluations))} in all",
-            f"status                     {counts}",
-        ]
+    counts = [f"{(statuses == s).sum()} {s.meaning}" for s in Status if s in statuses]
+
+    def spread(part) -> str:
+        ratio = np.abs(part).ravel() / size
+        told = f"median {np.median(ratio):.2g}, worst {ratio.max():.2g}"
+        return f"{told} of the attribution"
+
+    drawn = _of_draws(result)
+    same = np.count_nonzero(_is_unchanged(result))
+    return {
+        "results": f"{statuses.size} (shape {np.shape(result.delta)})",
+        "completeness gap": spread(np.asarray(result.delta)),
+        "estimated error": spread(error),
+        **({} if drawn is None else {"of it by random draws": spread(drawn)}),
+        **({"score did not change": f"{same} of {statuses.size}"} if same else {}),
+        "gradient evaluations": f"{int(np.sum(result.evaluations))} in all",
+        "status": ", ".join(counts),
+    }
+
+
+def _is_unchanged(result: Attribution) -> np.ndarray:
+    """Where both ends have the same score, and the values are shares of a change."""
+    ends = (np.asarray(a) for a in (result.score, result.baseline_score, result.delta))
+    score, start, delta = ends
+    return (score == start) & np.isfinite(score) & np.isfinite(delta)
+
+
+def _unchanged(result: Attribution, size) -> str:
+    """What it means that the score did not change, or nothing."""
+    if not _is_unchanged(result):
+        return ""
+    if size:
+        return (
+            "The score is the same at the baseline and at x, so the values add up to "
+            "nothing: they say what raised it on the way and what lowered it again."
+        )
+    return (
+        "The score did not change at all between the baseline and x, and no feature has a "
+        "share. Either the two are the same where f looks (a baseline that is x, padding, "
+        "a mask), or f is flat between them: saturated, clipped, rounded, behind a "
+        "stop_gradient. Take another baseline, or attribute the logit."
     )
 
 
@@ -137,8 +184,11 @@ _ADVICE = {
     ),
     Status.RESOLUTION: (
         "The score jumps within less than the dtype resolves, and which features carry the "
-        "jump is uncertain. igjax.in_float64(attribute) resolves what is only steep; where "
-        "f itself has a step, nothing does, and the error says what is at stake."
+        "jump is uncertain. igjax.in_float64(attribute) resolves what is only steep. Where "
+        "f itself has a step, nothing does, and the error says what is at stake. A step is "
+        "a place where the score changes at once and the gradient does not tell: a round, "
+        "sign, argmax or top-k in f, a comparison as in where(x > 0.5, ...), a cast to "
+        "integers, a lookup in a table."
     ),
     Status.NON_FINITE: (
         "A score or gradient on the path is not finite: nothing can be trusted. Look for "
@@ -158,8 +208,13 @@ _ADVICE = {
 }
 
 
-def _advice(result, error, size) -> str:
+def _advice(result, error, size, drawn) -> str:
     status = Status(int(result.status))
+    if status is Status.BUDGET_SPENT and drawn is not None and 2 * drawn > error:
+        return (
+            "The draws ended before the tolerance was met: allow more of them, or ask for "
+            "a larger tolerance; the error estimates hold for what was computed."
+        )
     if status in _ADVICE:
         return _ADVICE[status]
     if not np.isfinite(error):
@@ -172,11 +227,21 @@ def _advice(result, error, size) -> str:
     worst = max(float(error), abs(float(result.delta)))
     if worst <= 1e-2 * size:
         return f"By its own samples the rule resolves the path to 1% or better. {_BLIND}"
-    return (
-        f"Errors may reach {_percent(worst, size)} of the attribution. Where f is smooth a "
-        "fixed rule puts its own far too high: rules.adaptive(tolerance) tells, or a few "
-        "more nodes. Of random draws take more."
+    told = f"Errors may reach {_percent(worst, size)} of the attribution."
+    return f"{told} {_more(error, drawn)}"
+
+
+def _more(error, drawn) -> str:
+    """What makes the errors smaller."""
+    if drawn is not None and 2 * drawn > error:
+        return "Most of that is by the random draws: four times as many halve it."
+    rule = (
+        "Where f is smooth a fixed rule puts its own far too high: "
+        "rules.adaptive(tolerance) tells, or a few more nodes."
     )
+    if drawn is None:
+        return f"{rule} Of random draws take more."
+    return f"Most of that is by the rule of each draw, and more draws do not help. {rule}"
 
 
 def _percent(part, whole) -> str:

@@ -158,6 +158,58 @@ def test_a_report_of_a_constant_knows_no_share_that_is_missing():
     assert lines(text)["completeness gap"] != "0 (all of the attribution)"
 
 
+def test_a_report_says_that_the_score_did_not_change():
+    flat = result([0.0, 0.0], [0.0, 0.0], 0.0, Status.TOLERANCE_MET)
+    assert "The score did not change at all" in report(flat)
+    assert "attribute the logit" in report(flat)
+    cancelled = result([1.0, -1.0], [0.0, 0.0], 0.0, Status.TOLERANCE_MET)
+    assert "The score is the same at the baseline and at x" in report(cancelled)
+    assert "did not change" not in report(cancelled)
+    for other in (ONE, igjax.gradient(jnp.sum)(np.ones(2))):  # slopes are no shares
+        assert "The score" not in report(other).partition("\n\n")[2]
+
+
+def test_a_report_says_what_a_step_is():
+    attribute = igjax.integrated_gradients(lambda x: jnp.round(x).sum())
+    found = attribute(np.array([1.2, 0.8]), 0.0)
+    assert found.status == Status.RESOLUTION
+    assert "A step is a place where the score changes at once" in report(found)
+
+
+def drawn(share, **options):
+    """ONE, with that share of its errors from random draws."""
+    return dataclasses.replace(ONE, sampling=share * ONE.error, **options)
+
+
+def test_a_report_tells_the_error_of_the_draws_from_that_of_the_rule():
+    table = lines(report(drawn(0.75)))
+    assert table["estimated error"] == "0.04 (1.00% of the attribution)"
+    assert table["of it by random draws"] == "0.03 (0.75% of the attribution)"
+    assert "four times as many halve it" in report(drawn(0.75))
+    assert "by the rule of each draw" in report(drawn(0.25))
+    assert not any("draws" in line for line in lines(report(ONE)))
+
+
+def test_a_report_of_a_mean_whose_budget_ended_names_what_ended():
+    spent = {"status": jnp.int32(Status.BUDGET_SPENT)}
+    assert "The draws ended before" in report(drawn(0.75, **spent))
+    assert "Raise max_evaluations" in report(drawn(0.25, **spent))
+
+
+def test_a_report_of_a_batch_of_means_tells_the_part_of_the_draws():
+    means = dataclasses.replace(MANY, sampling=MANY.error * np.array([[1], [0.5], [0]]))
+    table = lines(report(means))
+    told = "median 0.005, worst 0.01 of the attribution"
+    assert table["of it by random draws"] == told
+
+
+def test_a_report_of_a_batch_counts_scores_that_did_not_change():
+    same = jnp.array([2.08, 0.0, 0.0])
+    table = lines(report(dataclasses.replace(MANY, score=same)))
+    assert table["score did not change"] == "2 of 3"
+    assert "score did not change" not in lines(report(MANY))
+
+
 def test_a_report_of_a_batch_counts_and_summarizes():
     mixed = dataclasses.replace(MANY, status=jnp.array([0, 2, 0]))
     table = lines(report(mixed))

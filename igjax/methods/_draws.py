@@ -8,7 +8,8 @@ $$\overline{\mathrm{error}} + t_{n-1} \, \sqrt{\frac{s^2}{n}\Bigl(1 - \frac{n}{N
 
 the mean error of the draws, which may all lean to one side, plus the half-width of a 95%
 confidence interval (Student's t). N is the number of all draws there are, where they are
-taken from a finite set without repetition: taken all, they leave no statistical error.
+taken from a finite set without repetition: taken all, they leave no statistical error. The
+half-width alone is `sampling`.
 
 With a tolerance the mean is looked at after 32 draws, 64 and so on, until the errors are
 within it. Each look could stop by luck; so the 5% are shared among all the looks that
@@ -167,7 +168,7 @@ def mean_of_pairs(draw, count: int, chunk_size):
         return student((1 + CONFIDENCE) / 2, degrees) * _root(square / pairs)
 
     error = jax.tree.map(half_width, squares, fourth)
-    return dataclasses.replace(found, values=values, error=error)
+    return dataclasses.replace(found, values=values, error=error, sampling=error)
 
 
 def of_one(caller: str, result) -> Attribution:
@@ -246,17 +247,19 @@ def _finish(state: _State, looks: int, population, tolerance=None):
     count, (values, (score, baseline_score, delta)) = state.count, state.mean
     quantile = 1 - (1 - CONFIDENCE) / (2 * looks)
 
-    def half_width(squares, error):
+    def half_width(squares):
         n = count.astype(squares.dtype)
         left = 1.0 if population is None else 1 - n / population
         variance = left * squares / (n * jnp.maximum(n - 1, 1))
-        return error / n + student(quantile, n - 1) * _root(variance)
+        return student(quantile, n - 1) * _root(variance)
 
-    error = jax.tree.map(half_width, state.squares, state.error)
+    sampling = jax.tree.map(half_width, state.squares)
+    add = lambda width, error: error / count.astype(error.dtype) + width
+    error = jax.tree.map(add, sampling, state.error)
     severity = jnp.maximum(state.severity, _WORSE.index(Status.NO_TOLERANCE))
     evaluations, forwards, jumps = state.spent
     scores, spent = (delta, score, baseline_score), (evaluations, forwards, jumps)
-    result = Attribution(values, error, *scores, *spent, _status(severity))
+    result = Attribution(values, error, *scores, *spent, _status(severity), sampling)
     if tolerance is None:
         return result, jnp.zeros(delta.shape, bool)
     doubt, size = norms(result)

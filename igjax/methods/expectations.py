@@ -183,8 +183,8 @@ def expected_integrated_gradients(
         mean = mean_sums(key, x, baselines, *args)
         add = lambda sums, e: estimated_error(sums) + e[0]
         error = jax.tree.map(add, mean.values, mean.error)
-        values = jax.tree.map(lambda a: a[0], mean.values)
-        return dataclasses.replace(mean, values=values, error=error)
+        values, sampling = jax.tree.map(lambda a: a[0], (mean.values, mean.sampling))
+        return dataclasses.replace(mean, values=values, error=error, sampling=sampling)
 
     return compiled.function(caller, explain)
 

@@ -174,6 +174,7 @@ def _aggregated(result: Attribution, labels, count: int) -> Attribution:
         result,
         values=sums(result.values),
         error=sums(result.error),
+        sampling=None if result.sampling is None else sums(result.sampling),
         delta=jnp.where(valid, result.delta, jnp.nan),
         status=jnp.where(valid, status, Status.NON_FINITE).astype(jnp.int32),
     )

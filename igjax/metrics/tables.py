@@ -191,7 +191,7 @@ def _measured(attribute, metrics, in_axes, shuffled: bool):
             for i, (name, measure) in enumerate(metrics.items())
         }
         nothing = jax.tree.map(jnp.zeros_like, found)
-        return dataclasses.replace(result, values=found, error=nothing)
+        return dataclasses.replace(result, values=found, error=nothing, sampling=None)
 
     axes = in_axes if isinstance(in_axes, tuple | list) else None
     return jax.jit(jax.vmap(one, in_axes=0 if axes is None else (0, *axes)))

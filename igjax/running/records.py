@@ -41,7 +41,7 @@ def to_records(
 
         * `example`, the index in the batch, 0 for a single one;
         * `output`, the index of the output, of a Jacobian only;
-        * `feature`, its name, `value` and `error`;
+        * `feature`, its name, `value` and `error`, of a mean over draws `sampling`, too;
         * `x` and `baseline`, of the feature, if they are given;
         * `score`, `baseline_score`, `delta`, `status` (the name of an `igjax.Status`) and
           `converged`, those of the whole.
@@ -64,6 +64,8 @@ def to_records(
     lead, batch = np.shape(result.score), np.shape(result.evaluations)
     features = _names(names, result.values, lead)
     cells = {"value": result.values, "error": result.error}
+    if result.sampling is not None:
+        cells["sampling"] = result.sampling
     for name, given in {"x": x, "baseline": baseline}.items():
         if given is not None:
             cells[name] = _spread(name, given, result.values, lead, batch)

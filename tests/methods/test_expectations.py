@@ -88,6 +88,8 @@ def test_one_row_is_integrated_gradients():
         lambda: igjax.expected(attribute)(jax.random.key(0), X, B[None]),
         lambda: attribute(X, B),
     )
+    np.testing.assert_array_equal(got.sampling, 0)
+    got = dataclasses.replace(got, sampling=None)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-14, atol=1e-14), got, want)
 
 
@@ -128,6 +130,33 @@ def test_all_rows_drawn_leave_no_statistical_error():
     explain = igjax.expected(exactly(quadratic), draws=len(ROWS))
     result = explain(jax.random.key(5), X, ROWS)
     np.testing.assert_allclose(result.error, 0, atol=1e-14)
+
+
+def test_the_error_of_the_draws_is_told_apart_from_that_of_the_rule():
+    attribute = igjax.integrated_gradients(network, rule=igjax.rules.midpoint(3))
+    key, groups = jax.random.key(0), np.array([0, 0, 1])
+    alone = jax.vmap(attribute, (None, 0))
+    few, all_rows, sharp, single, batch = together(
+        lambda: igjax.expected(attribute, draws=8)(key, X, ROWS),
+        lambda: igjax.expected(attribute)(key, X, ROWS),
+        lambda: igjax.expected_integrated_gradients(network, draws=8)(key, X, ROWS),
+        lambda: igjax.expected_gradients(network, draws=16)(key, X, ROWS),
+        lambda: jax.vmap(igjax.expected(attribute, draws=8), (0, None, None))(
+            jax.random.split(key), X, ROWS
+        ),
+    )
+    assert (few.sampling > 0).all()
+    assert (few.error > few.sampling).all()  # the rest is that of the rule
+    np.testing.assert_array_equal(all_rows.sampling, 0)
+    np.testing.assert_allclose(all_rows.error, alone(X, ROWS).error.mean(0), rtol=1e-9)
+    assert ((sharp.error > sharp.sampling) & (sharp.sampling > 0)).all()
+    np.testing.assert_array_equal(single.sampling, single.error)
+    np.testing.assert_array_equal(batch.example(1).sampling, batch.sampling[1])
+    added = igjax.aggregate(few, groups, 2)
+    np.testing.assert_allclose(added.sampling, [few.sampling[:2].sum(), few.sampling[2]])
+    assert attribute(X, 0.0).sampling is None
+    assert igjax.aggregate(attribute(X, 0.0), groups, 2).sampling is None
+    assert igjax.to_records(few)[1]["sampling"] == float(few.sampling[1])
 
 
 @pytest.mark.slow
