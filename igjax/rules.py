@@ -19,6 +19,7 @@ estimate is the root of the sum of squares of all rows.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +48,14 @@ __all__ = [
 
 SAFETY = 4.0  # covers 95% of the features of random step functions from n = 5 on
 NULL_RULES = 4
+BUDGET = 3000  # gradients of an example, by the adaptive rule
 
 
-@jax.tree_util.register_dataclass
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["nodes", "weights", "error_weights"],
+    meta_fields=["axis_name"],
+)
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Rule:
     r"""A quadrature rule: $\int_0^1 g(t)\,dt \approx \sum_k w_k g(t_k)$.
@@ -65,17 +71,21 @@ class Rule:
             the root of the sum of squares of `error_weights @ g(nodes)`. With no rows
             there is no estimate: it is reported as infinite.
         axis_name: the mesh axis that the nodes are split over, or None; see `split`.
+        name: how it was made, such as "midpoint(4)", for people to read: two rules with
+            the same tables are equal, and inside of `jit` it is None.
 
     Example:
         >>> import igjax
-        >>> igjax.rules.midpoint(4).nodes
-        array([0.125, 0.375, 0.625, 0.875])
+        >>> rule = igjax.rules.midpoint(4)
+        >>> rule, rule.nodes
+        (midpoint(4), array([0.125, 0.375, 0.625, 0.875]))
     """
 
     nodes: np.ndarray | jax.Array
     weights: np.ndarray | jax.Array
     error_weights: np.ndarray | jax.Array
-    axis_name: str | None = dataclasses.field(default=None, metadata={"static": True})
+    axis_name: str | None = None
+    name: str | None = dataclasses.field(default=None, init=False)
 
     @classmethod
     def of(cls, nodes, weights, degree: int) -> "Rule":
@@ -114,11 +124,11 @@ class Rule:
 
     def __repr__(self):
         over = f", split over {self.axis_name!r}" if self.axis_name else ""
-        return f"Rule({np.shape(self.nodes)[-1]} nodes{over})"
+        return self.name or f"Rule({np.shape(self.nodes)[-1]} nodes{over})"
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Adaptive:
     """The adaptive rule: nodes are chosen while integrating. Made by `adaptive`.
 
@@ -129,17 +139,25 @@ class Adaptive:
 
     Example:
         >>> import igjax
-        >>> igjax.rules.adaptive(1e-3).tolerance
-        0.001
+        >>> igjax.rules.adaptive(1e-3)
+        adaptive(tolerance=0.001)
     """
 
     tolerance: float | jax.Array
     absolute_tolerance: float | jax.Array | None
     max_evaluations: int = dataclasses.field(metadata={"static": True})
 
+    def __repr__(self):
+        told = f"tolerance={self.tolerance}"
+        if self.absolute_tolerance is not None:
+            told += f", absolute_tolerance={self.absolute_tolerance}"
+        if self.max_evaluations != BUDGET:
+            told += f", max_evaluations={self.max_evaluations}"
+        return f"adaptive({told})"
+
 
 def adaptive(
-    tolerance=1e-2, absolute_tolerance=None, max_evaluations: int = 3000
+    tolerance=1e-2, absolute_tolerance=None, max_evaluations: int = BUDGET
 ) -> Adaptive:
     r"""The adaptive rule: ask for a tolerance, never for a number of steps.
 
@@ -197,7 +215,24 @@ def _check_tolerance(name: str, value) -> None:
         raise ValueError(f"rules.adaptive: the {name} must be positive, got {value!r}.")
 
 
-@functools.cache  # tables are immutable, and large ones cost a second
+def _named(rule: Rule, name: str) -> Rule:
+    """The rule, which is new and has no name yet, with one."""
+    object.__setattr__(rule, "name", name)
+    return rule
+
+
+def _maker(make: Callable[[int], Rule]) -> Callable[[int], Rule]:
+    """Names what a maker makes after it, and keeps it: large tables cost a second."""
+
+    @functools.cache
+    @functools.wraps(make)
+    def named(n: int) -> Rule:
+        return _named(make(n), f"{make.__name__}({n})")
+
+    return named
+
+
+@_maker
 def left(n: int) -> Rule:
     r"""The left sum, $\frac1n \sum_{k=0}^{n-1} g(k/n)$: degree 0, error O(1/n).
 
@@ -221,7 +256,7 @@ def left(n: int) -> Rule:
     return Rule.of(np.arange(n) / n, np.full(n, 1 / n), 0)
 
 
-@functools.cache
+@_maker
 def right(n: int) -> Rule:
     r"""The right sum, $\frac1n \sum_{k=1}^{n} g(k/n)$: degree 0, error O(1/n).
 
@@ -249,7 +284,7 @@ def right(n: int) -> Rule:
     return Rule.of(np.arange(1, n + 1) / n, np.full(n, 1 / n), 0)
 
 
-@functools.cache
+@_maker
 def midpoint(n: int) -> Rule:
     r"""The midpoint rule, $\frac1n \sum_k g((k + 1/2)/n)$: degree 1, error O(1/n^2).
 
@@ -273,7 +308,7 @@ def midpoint(n: int) -> Rule:
     return Rule.of((np.arange(n) + 0.5) / n, np.full(n, 1 / n), 1)
 
 
-@functools.cache
+@_maker
 def trapezoid(n: int) -> Rule:
     r"""The trapezoid rule on n equally spaced nodes, both ends among them: degree 1.
 
@@ -299,7 +334,7 @@ def trapezoid(n: int) -> Rule:
     return Rule.of(np.linspace(0, 1, n), w, 1)
 
 
-@functools.cache
+@_maker
 def simpson(n: int) -> Rule:
     """Simpson's rule on n equally spaced nodes, both ends among them: degree 3.
 
@@ -324,7 +359,7 @@ def simpson(n: int) -> Rule:
     return Rule.of(np.linspace(0, 1, n), w / w.sum(), 3)
 
 
-@functools.cache
+@_maker
 def gauss_legendre(n: int) -> Rule:
     """The Gauss-Legendre rule: degree 2n - 1, the best for smooth integrands.
 
@@ -351,7 +386,7 @@ def gauss_legendre(n: int) -> Rule:
     return Rule.of(*_gauss.nodes_and_weights(n), 2 * n - 1)
 
 
-@functools.cache
+@_maker
 def gauss_kronrod(n: int) -> Rule:
     """The Gauss-Kronrod rule: (n-1)/2 Gauss nodes and (n+1)/2 more between them.
 
@@ -384,7 +419,7 @@ def gauss_kronrod(n: int) -> Rule:
     return _frozen(t, w, error_weights)
 
 
-@functools.cache
+@_maker
 def clenshaw_curtis(n: int) -> Rule:
     """The Clenshaw-Curtis rule on Chebyshev's points, both ends among them.
 
@@ -453,7 +488,8 @@ def composite(rule: Rule, panels: int) -> Rule:
     rows = np.zeros((m, panels, n))
     signs = _walsh(m, panels)
     rows[:] = np.asarray(rule.error_weights)[:, None] / panels * signs[:, :, None]
-    return _frozen(t.ravel(), w, rows.reshape(m, panels * n))
+    made = _frozen(t.ravel(), w, rows.reshape(m, panels * n))
+    return _named(made, f"composite({rule!r}, {panels})")
 
 
 def on_panels(edges, panels) -> Rule:
@@ -532,7 +568,8 @@ def split(rule: Rule, axis_name: str) -> Rule:
         raise TypeError(
             f"rules.split: axis_name must be the name of a mesh axis, got {axis_name!r}."
         )
-    return dataclasses.replace(rule, axis_name=axis_name)
+    made = dataclasses.replace(rule, axis_name=axis_name)
+    return _named(made, f"split({rule!r}, {axis_name!r})")
 
 
 def _frozen(nodes, weights, error_weights) -> Rule:

@@ -1,6 +1,7 @@
 """Rules are exact to their degree and no further, converge as they should, and know it."""
 
 import functools
+import pickle
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.polynomial import legendre
 import igjax
 from igjax.rules import (
     Rule,
+    adaptive,
     clenshaw_curtis,
     composite,
     gauss_kronrod,
@@ -363,7 +365,25 @@ def test_a_rule_is_a_pytree_of_its_three_tables():
     leaves, structure = jax.tree.flatten(simpson(5))
     assert [leaf.shape for leaf in leaves] == [(5,), (5,), simpson(5).error_weights.shape]
     assert structure.unflatten(leaves) == simpson(5)
-    assert repr(simpson(5)) == "Rule(5 nodes)"
+    assert repr(structure.unflatten(leaves)) == "Rule(5 nodes)"
+
+
+def test_rules_are_called_what_they_were_made_by():
+    assert repr(simpson(5)) == "simpson(5)"
+    assert repr(gauss_legendre(np.int64(8))) == "gauss_legendre(8)"
+    assert repr(composite(midpoint(1), 4)) == "composite(midpoint(1), 4)"
+    of_tables = Rule.of([0.25, 0.75], [0.5, 0.5], degree=1)
+    assert repr(composite(of_tables, 2)) == "composite(Rule(2 nodes), 2)"
+    assert repr(adaptive(0.05)) == "adaptive(tolerance=0.05)"
+    told = "adaptive(tolerance=0.01, absolute_tolerance=0.001, max_evaluations=150)"
+    assert repr(adaptive(1e-2, 1e-3, 150)) == told
+
+
+def test_a_name_is_no_part_of_a_table():
+    # Programs are kept by the shapes of rules: another name of the same shape is no other.
+    assert midpoint(2) == Rule.of([0.25, 0.75], [0.5, 0.5], degree=1)
+    assert jax.tree.structure(left(8)) == jax.tree.structure(gauss_legendre(8))
+    assert pickle.loads(pickle.dumps(left(8))).name == "left(8)"
 
 
 def test_tables_are_float64_and_cannot_be_written_to():

@@ -7,8 +7,10 @@ stands what made them: versions, rule, device and whatever the caller adds.
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import os
+import platform
 import uuid
 import zipfile
 from importlib.metadata import version
@@ -23,7 +25,7 @@ from igjax.attribution import Attribution
 
 __all__ = ["Saved", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2  # from 2 on a result may have `sampling`
 
 
 class Saved(NamedTuple):
@@ -43,14 +45,26 @@ class Saved(NamedTuple):
     about: dict[str, Any]
 
 
-def save(file, result: Attribution, *, rule=None, **notes) -> None:
+def save(
+    file,
+    result: Attribution,
+    *,
+    rule=None,
+    method=None,
+    path=None,
+    baseline=None,
+    **notes,
+) -> None:
     """Saves a result as an npz file, atomically: a reader never sees half of it.
 
     Args:
         file: path of the file, or a `Path`; an existing file is replaced.
         result: an `Attribution`, of one example or a batch, made of dicts, lists,
             tuples and arrays.
-        rule: the rule that made it, to be recorded.
+        rule: the rule that made it, to be recorded by its name, "gauss_legendre(8)".
+        method: what made it, a name or the function, such as `igjax.integrated_gradients`.
+        path: the path, likewise, such as `igjax.paths.straight`.
+        baseline: what it was compared with, likewise: "mean of the training data".
         **notes: anything that JSON holds: the model's name, a seed, a label.
 
     Raises:
@@ -59,12 +73,17 @@ def save(file, result: Attribution, *, rule=None, **notes) -> None:
 
     Example:
         >>> import igjax, jax.numpy as jnp, os, tempfile
-        >>> result = igjax.integrated_gradients(jnp.prod)(jnp.ones(2), 0.0)
+        >>> rule, method = igjax.rules.adaptive(1e-3), igjax.integrated_gradients
+        >>> made_by = {"rule": rule, "method": method, "baseline": 0.0}
+        >>> result = method(jnp.prod, rule=rule)(jnp.ones(2), 0.0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     igjax.save(os.path.join(folder, "result.npz"), result, model="product")
-        ...     saved = igjax.load(os.path.join(folder, "result.npz"))
-        >>> saved.about["model"], saved.result.values
-        ('product', array([0.5, 0.5], dtype=float32))
+        ...     file = os.path.join(folder, "result.npz")
+        ...     igjax.save(file, result, **made_by, model="product")
+        ...     saved = igjax.load(file)
+        >>> saved.result.values
+        array([0.5, 0.5], dtype=float32)
+        >>> [saved.about[name] for name in (*made_by, "model")]
+        ['adaptive(tolerance=0.001)', 'integrated_gradients', 0.0, 'product']
     """
     arrays: list[np.ndarray] = []
     fields = {
@@ -74,6 +93,7 @@ def save(file, result: Attribution, *, rule=None, **notes) -> None:
     own = {
         "igjax": version("igjax"),
         "jax": jax.__version__,
+        "python": platform.python_version(),
         "rule": None if rule is None else repr(rule),
         "dtype": sorted({str(a.dtype) for a in jax.tree.leaves(result.values)}),
         "device": jax.devices()[0].device_kind,
@@ -81,11 +101,21 @@ def save(file, result: Attribution, *, rule=None, **notes) -> None:
     }
     if taken := sorted(own.keys() & notes):
         raise ValueError(f"save: notes must not be called {taken}: igjax records them.")
+    made_by = {"method": method, "path": path, "baseline": baseline}
+    notes |= {name: called(thing) for name, thing in made_by.items()}
     _checks.notes("save", notes)
     about = own | notes
     header = json.dumps({"format": FORMAT, "fields": fields, "about": about})
     named = {f"array_{i}": a for i, a in enumerate(arrays)}
     _write(Path(file), {"header": np.array(header), **named})
+
+
+def called(thing):
+    """What a function is called, or the one that made it; anything else as it is."""
+    if isinstance(thing, functools.partial):
+        return called(thing.func)
+    name = getattr(thing, "__qualname__", None) if callable(thing) else None
+    return thing if name is None else name.partition(".<locals>")[0]
 
 
 def load(file) -> Saved:

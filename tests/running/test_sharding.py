@@ -119,4 +119,5 @@ def test_a_split_rule_is_another_rule():
     assert split != rule
     assert split == igjax.rules.split(igjax.rules.midpoint(4), "nodes")
     assert hash(split) != hash(rule)
-    assert repr(split) == "Rule(4 nodes, split over 'nodes')"
+    assert repr(split) == "split(midpoint(4), 'nodes')"
+    assert repr(jax.tree.map(lambda a: a, split)) == "Rule(4 nodes, split over 'nodes')"

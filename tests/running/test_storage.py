@@ -6,6 +6,8 @@ it, and whatever is no such file is told apart by name.
 
 import dataclasses
 import json
+import platform
+from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -35,6 +37,12 @@ def jacobian():
     return attribute(np.array([1.0, 2.5], "float32"), 0.0)
 
 
+def mean():
+    attribute = igjax.expected(igjax.integrated_gradients(jnp.prod, rule=RULE), draws=4)
+    rows = np.random.default_rng(0).normal(size=(8, 3))
+    return attribute(jax.random.key(0), np.array([1.0, 2.5, 1 / 3]), rows)
+
+
 def with_values(values):
     error = jax.tree.map(np.abs, values)
     return dataclasses.replace(single(), values=values, error=error)
@@ -44,6 +52,7 @@ RESULTS = {
     "single": single,
     "batch": batch,
     "jacobian": jacobian,
+    "mean over draws": mean,
     "special numbers": lambda: with_values(ARRAY),
     "dict": lambda: with_values({"b": ARRAY, "a": ARRAY[:2].astype("float32")}),
     "integer keys": lambda: with_values({2: ARRAY, 10: ARRAY[:1]}),
@@ -103,13 +112,34 @@ def test_what_made_a_result_is_recorded(tmp_path):
     igjax.save(file, jacobian(), rule=RULE, **notes)
     about = igjax.load(file).about
     assert {name: about[name] for name in notes} == notes
-    assert about["rule"] == repr(RULE)
+    assert about["rule"] == "gauss_legendre(4)"
+    assert about["python"] == platform.python_version()
     assert about["igjax"] == version("igjax")
     assert about["jax"] == jax.__version__
     assert about["dtype"] == ["float32"]
     assert about["device"] == jax.devices()[0].device_kind
     igjax.save(file, single())
-    assert igjax.load(file).about["rule"] is None
+    about = igjax.load(file).about
+    made_by = ("rule", "method", "path", "baseline")
+    assert [about[name] for name in made_by] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("DeepLIFT", "DeepLIFT"),
+        (0.5, 0.5),
+        (igjax.integrated_gradients, "integrated_gradients"),
+        (partial(igjax.baselines.blurred, sigma=2.0, axes=(0,)), "blurred"),
+        (igjax.paths.straight, "straight"),
+        (igjax.paths.polyline(ARRAY), "polyline"),
+    ],
+)
+def test_functions_are_recorded_by_their_names(given, recorded, tmp_path):
+    file = tmp_path / "result.npz"
+    for name in ("method", "path", "baseline"):
+        igjax.save(file, single(), **{name: given})
+        assert igjax.load(file).about[name] == recorded
 
 
 def test_an_existing_file_is_replaced(tmp_path):
@@ -161,6 +191,8 @@ def test_other_containers_are_refused_by_name(values, tmp_path):
 def test_a_note_that_is_not_json_is_refused(tmp_path):
     with pytest.raises(TypeError, match="JSON"):
         igjax.save(tmp_path / "result.npz", single(), model=object())
+    with pytest.raises(TypeError, match="JSON"):
+        igjax.save(tmp_path / "result.npz", single(), baseline=ARRAY)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,6 +249,20 @@ def test_a_pickle_is_refused(tmp_path):
     np.savez(tmp_path / "evil.npz", header=np.array([object()], object))
     with pytest.raises(ValueError, match="is not a result"):
         igjax.load(tmp_path / "evil.npz")
+
+
+def test_a_file_of_an_igjax_that_knew_no_sampling_is_read(tmp_path):
+    igjax.save(tmp_path / "result.npz", single())
+    with np.load(tmp_path / "result.npz") as data:
+        arrays = dict(data)
+    header = json.loads(str(arrays.pop("header")))
+    del header["fields"]["sampling"]
+    np.savez(
+        tmp_path / "old.npz", header=np.array(json.dumps(header | {"format": 1})), **arrays
+    )
+    old = igjax.load(tmp_path / "old.npz").result
+    assert_same_bits(old, single())
+    assert old.sampling is None
 
 
 def test_a_file_of_a_later_version_says_so(tmp_path):
