@@ -3,6 +3,7 @@
 Every message names the function, the leaf, what must hold, what was got, what to do.
 """
 
+import inspect
 import json
 
 import jax
@@ -319,6 +320,24 @@ def function(caller: str, name: str, given) -> None:
         raise TypeError(f"{caller}: {name} must be callable, got {given!r}.")
 
 
+def unkeyed(caller: str, attribute) -> None:
+    """Checks that an attribution to be averaged has its key, if it draws at random.
+
+    Raises:
+        TypeError: if its first argument is called key.
+    """
+    try:
+        names = list(inspect.signature(attribute).parameters)
+    except (TypeError, ValueError):  # some callables have none
+        return
+    if names[:1] == ["key"]:
+        raise TypeError(
+            f"{caller}: attribute must be called as (x, baseline, *args), got one that "
+            "takes a key first. Bind its key: "
+            f"igjax.{caller}(functools.partial(attribute, key))."
+        )
+
+
 def layer(caller: str, given) -> None:
     """Checks that a layer is named.
 
@@ -366,16 +385,20 @@ def is_key(leaf) -> bool:
     return kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key)
 
 
+def is_one_key(leaf) -> bool:
+    """True for one random key, typed or raw."""
+    raw = getattr(leaf, "dtype", None) == np.uint32 and np.shape(leaf) == (2,)
+    return raw or (is_key(leaf) and leaf.ndim == 0)
+
+
 def key(caller: str, key) -> None:
     """Checks that the first argument is one random key, typed or raw.
 
     Raises:
         TypeError: if it is none.
     """
-    kind = getattr(key, "dtype", None)
-    if not (is_key(key) and key.ndim == 0) and not (
-        kind == np.uint32 and np.shape(key) == (2,)
-    ):
+    if not is_one_key(key):
+        kind = getattr(key, "dtype", None)
         got = f"{kind}{list(np.shape(key))}" if kind is not None else type(key).__name__
         raise TypeError(
             f"{caller}: the first argument must be a random key, jax.random.key(seed), got "

@@ -12,6 +12,7 @@ rebound and keeps every closure alive; `jax.closure_convert` hoists no concrete 
 
 import contextlib
 import functools
+import inspect
 import types
 import weakref
 from typing import Any, NamedTuple
@@ -136,7 +137,7 @@ def attribution(
                 return sharing(attributed)(operands)
             return attributed(operands)
 
-    return attribute
+    return _signed(caller, attribute, attribute)
 
 
 def _told(operands):
@@ -229,7 +230,23 @@ def function(caller: str, call):
             shared = _is_shared(given, observed.kept, fixed=True)
             return sharing(called)(given) if shared else called(given)
 
-    return run
+    return _signed(caller, run, plain)
+
+
+def _signed(caller: str, made, like):
+    """What a method made, called after the method, with the arguments that it takes."""
+    made.__name__ = made.__qualname__ = caller
+    made.__signature__ = inspect.signature(like)
+    return made
+
+
+def maker(function) -> str | None:
+    """The method that made a function, bare, jitted or bound to arguments; or None."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    made_here = getattr(function, "__module__", None) == __name__
+    return function.__name__ if made_here else None
 
 
 def _kept(programs: dict, key, observed: Observation, look, build) -> _Program:

@@ -68,8 +68,8 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
         draws are verified (the adaptive rule) and NO_TOLERANCE if not (a fixed one).
 
     Raises:
-        TypeError: if attribute or sample is not callable, the key is none, or the
-            tolerance is traced.
+        TypeError: if attribute or sample is not callable, attribute draws at random and
+            has not its key bound, the key is none, or the tolerance is traced.
         ValueError: if draws, tolerance or the shapes of the rows make no sense.
 
     Example:
@@ -80,6 +80,12 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
         >>> explain = igjax.expected(integrated)
         >>> explain(key, jnp.array([3.0, 2.0]), rows).values.round(4)
         Array([2.5, 3.5], dtype=float32)
+
+        Groups of features go inside, their labels last.
+
+        >>> groups = igjax.expected(igjax.grouped(f, 1, rule=igjax.rules.midpoint(1)))
+        >>> groups(key, jnp.array([3.0, 2.0]), rows, jnp.array([0, 0])).values.round(4)
+        Array([6.], dtype=float32)
 
         GradientSHAP adds noise to the input as well: smooth the expectation.
 
@@ -93,6 +99,7 @@ def expected(attribute, sample=None, *, draws=None, tolerance=None, chunk_size=N
     """
     caller = "expected"
     _checks.function(caller, "attribute", attribute)
+    _checks.unkeyed(caller, attribute)
     if tolerance is not None:
         _checks.tolerance(caller, tolerance)
     options = (draws, tolerance, chunk_size)

@@ -9,6 +9,10 @@ that every method does it unchanged, with certificates of the groups. Errors of 
 that cancel within a group are no error of the group; the sum of the errors of its
 features (`aggregate`) is only a bound, and the features' tolerance is not the groups'.
 
+A mean over baselines or noise goes around the groups, and another method inside:
+
+    igjax.expected(igjax.grouped(f, count, method=...))(key, x, rows, groups, *args)
+
 The groups are labels: a pytree like x of integers in [0, count), in each leaf a scalar for
 the whole leaf, or an array with as many axes as the leaf, of size 1 where all share.
 Every feature is in one, so that the groups are as complete as the features were.
@@ -27,14 +31,21 @@ import numpy as np
 from jax.core import Tracer
 
 from igjax import _checks
+from igjax._program import compiled
 from igjax._tree import cast_like, parameter_dtype, strong, total, wide_labels, widen
 from igjax.attribution import Attribution, Status
-from igjax.methods.expectations import expected_gradients, expected_integrated_gradients
+from igjax.methods.expectations import (
+    expected,
+    expected_gradients,
+    expected_integrated_gradients,
+)
 from igjax.methods.integrated import integrated_gradients
+from igjax.methods.smoothing import smooth, smooth_squared, smooth_variance
 
 __all__ = ["aggregate", "grouped", "token_groups", "word_groups"]
 
-_OF_ROWS = expected_gradients, expected_integrated_gradients
+_OF_ROWS = expected, expected_gradients, expected_integrated_gradients
+_OF_NOISE = smooth, smooth_squared, smooth_variance
 
 
 def grouped(
@@ -67,8 +78,9 @@ def grouped(
         out of range is an error, or, where it is traced, a result of NaN.
 
     Raises:
-        TypeError: as the method, if it is a mean over baselines, which goes around the
-            groups: `expected(grouped(f, count, rule=...))`, and if a label is no integer.
+        TypeError: as the method; if f is an attribution, or the method a mean over
+            baselines or noise, both of which go around the groups:
+            `expected(grouped(f, count, rule=...))`; and if a label is no integer.
         ValueError: as the method, if count is less than 1, or if the groups do not fit x.
 
     Example:
@@ -81,7 +93,8 @@ def grouped(
     _checks.function("grouped", "f", f)
     _checks.function("grouped", "method", method)
     _check_count("grouped", count)
-    _check_method(method, count)
+    _check_is_no_attribution(f, count)
+    _check_is_no_mean(method, count)
     validate = getattr(f, "validate", None)
 
     def scaled(scales, groups, x, baseline, /, *args):
@@ -94,9 +107,10 @@ def grouped(
         return f(cast_like(point, x), *args)
 
     attribute = method(scaled, **options)
+    _check_made(attribute, count)
 
     def attribute_groups(x, baseline, groups, /, *args):
-        _check_no_key(x)
+        _check_no_key(x, count)
         _checks.inputs("grouped", x, baseline)
         x = strong(x)
         groups = labels_of("grouped", groups, x, (), count)
@@ -283,23 +297,48 @@ def _check_count(caller: str, count) -> None:
     _checks.count(caller, "count", count, advice=advice)
 
 
-def _check_method(method, count: int) -> None:
-    if method in _OF_ROWS:
+def _check_is_no_attribution(f, count: int) -> None:
+    if (name := compiled.maker(f)) is not None:
         raise TypeError(
-            f"grouped: method must explain x against one baseline, got {method.__name__}, "
-            "a mean over many. Take the mean around the groups: "
-            f"igjax.expected(igjax.grouped(f, {count}, rule=...), draws=...)"
-            "(key, x, rows, groups)."
+            f"grouped: f must be the function to explain, got what {name} made of it. A "
+            f"mean goes around the groups, {_around(count)}; another method inside, "
+            f"igjax.grouped(f, {count}, method=...)."
         )
 
 
-def _check_no_key(x) -> None:
-    if _checks.is_key(x):
+def _check_is_no_mean(method, count: int) -> None:
+    while isinstance(method, partial):
+        method = method.func
+    if method in (*_OF_ROWS, *_OF_NOISE):
+        raise _mean_inside(method.__name__, count)
+
+
+def _check_made(attribute, count: int) -> None:
+    """Checks what the method made, which may be a mean with its key bound."""
+    name = compiled.maker(attribute)
+    if name in [method.__name__ for method in _OF_ROWS]:
+        raise _mean_inside(name, count)
+
+
+def _mean_inside(name: str, count: int) -> TypeError:
+    over = "baselines" if name.startswith("expected") else "noise"
+    return TypeError(
+        f"grouped: method must explain x against one baseline, got {name}, a mean over "
+        f"{over}. Take the mean around the groups: {_around(count, over)}."
+    )
+
+
+def _around(count: int, over: str = "baselines") -> str:
+    mean, given = ("expected", "rows") if over == "baselines" else ("smooth", "baseline")
+    return f"igjax.{mean}(igjax.grouped(f, {count}, rule=...))(key, x, {given}, groups)"
+
+
+def _check_no_key(x, count: int) -> None:
+    if _checks.is_one_key(x):
         raise TypeError(
             "grouped: the first argument must be x, got a random key. A method that draws "
             "at random has its key bound, method=lambda f: partial(shapley_values(f), key);"
-            " a mean over baselines or noise goes around the groups: "
-            "igjax.expected(igjax.grouped(f, count))(key, x, rows, groups)."
+            f" a mean over baselines or noise goes around the groups: {_around(count)}."
         )
 
 
@@ -317,7 +356,8 @@ def labels_of(caller: str, groups, values, lead: tuple, count: int):
         if not jnp.issubdtype(jnp.result_type(group), jnp.integer):
             raise TypeError(
                 f"{caller}: {name} must be integers, got {jnp.result_type(group)}. "
-                "igjax.token_groups makes them of word ids with None."
+                "igjax.token_groups makes them of word ids with None; they come after x "
+                "and the baseline."
             )
         _check_fit(caller, name, np.shape(group), shape)
         _check_range(caller, name, group, count)

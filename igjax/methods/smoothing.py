@@ -55,7 +55,8 @@ def smooth(attribute, *, scale: Any = 0.15, relative=True, draws=64, chunk_size=
         `status` is NO_TOLERANCE, or the worst of the draws.
 
     Raises:
-        TypeError: if attribute is not callable, or the key is none.
+        TypeError: if attribute is not callable, or draws at random and has not its key
+            bound, or the key is none.
         ValueError: if draws, scale or chunk_size make no sense, or the noise is relative
             to the range of a single number.
 
@@ -156,6 +157,7 @@ def _smoothed(caller, attribute, statistic, pairs: int, options):
     """A statistic of groups of antithetic pairs, averaged over the groups."""
     scale, relative, draws, chunk_size = options
     _checks.function(caller, "attribute", attribute)
+    _checks.unkeyed(caller, attribute)
     _checks.chunk_size(caller, chunk_size)
     _checks.draws(caller, draws, 8 * pairs, 2 * pairs)
     for leaf in jax.tree.leaves(scale):

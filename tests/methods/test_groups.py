@@ -6,6 +6,7 @@ those cancel, and a tolerance met for the groups is met for values in which sign
 """
 
 import dataclasses
+import inspect
 from functools import partial
 
 import jax
@@ -184,22 +185,109 @@ def test_labels_of_the_function_are_checked_through_the_groups():
             one(np.ones(2), 0.0, 0, 2)
 
 
-@pytest.mark.parametrize(
-    "method", [igjax.expected_gradients, igjax.expected_integrated_gradients]
-)
-def test_a_mean_over_baselines_goes_around_the_groups(method):
-    f, groups = lambda x: x[0] * x[1] * x[2], np.array([0, 1, 1])
-    with pytest.raises(TypeError, match=r"igjax\.expected\(igjax\.grouped\(f, 2, rule"):
-        igjax.grouped(f, 2, method=method)
-    attribute, key = igjax.grouped(f, 2, rule=RULE), jax.random.key(0)
-    x, rows = np.array([2.0, 3.0, 4.0]), np.zeros((2, 3))
-    with pytest.raises(TypeError, match=r"must be x, got a random key.*igjax\.expected"):
-        attribute(key, x, rows, groups)
-    with pytest.raises(ValueError, match=r"Rows of baselines go to igjax\.expected"):
-        attribute(x, rows, groups)
+def product(x):
+    return x[0] * x[1] * x[2]
+
+
+X, ROWS = np.array([2.0, 3.0, 4.0]), np.zeros((2, 3))
+PAIR = np.array([0, 1, 1])
+KEY = jax.random.key(0)
+AROUND = r"igjax\.expected\(igjax\.grouped\(f, 2, rule=\.\.\.\)\)\(key, x, rows, groups\)"
+
+
+def test_a_mean_over_baselines_goes_around_the_groups():
+    attribute, key = igjax.grouped(product, 2, rule=RULE), jax.random.key(0)
     # Two of three factors: 24 is divided by 1 to 2.
-    result = igjax.expected(attribute)(key, x, rows, groups)
+    result = igjax.expected(attribute)(key, X, ROWS, PAIR)
     np.testing.assert_allclose(result.values, [8, 16], rtol=1e-12)
+
+
+MEANS = {
+    "expected": igjax.expected,
+    "expected_gradients": igjax.expected_gradients,
+    "expected_integrated_gradients": igjax.expected_integrated_gradients,
+    "with options": partial(igjax.expected_gradients, draws=16),
+    "of a method": lambda f: igjax.expected(igjax.integrated_gradients(f)),
+    "with its key": lambda f: partial(igjax.expected_gradients(f), jax.random.key(0)),
+}
+
+
+@pytest.mark.parametrize("method", MEANS.values(), ids=MEANS)
+def test_a_mean_inside_of_the_groups_names_the_right_form(method):
+    with pytest.raises(TypeError, match=f"method must explain .* over baselines.*{AROUND}"):
+        igjax.grouped(product, 2, method=method)
+
+
+def test_noise_inside_of_the_groups_names_the_right_form():
+    with pytest.raises(
+        TypeError, match=r"igjax\.smooth\(igjax\.grouped\(f, 2, rule=.*base"
+    ):
+        igjax.grouped(product, 2, method=igjax.smooth)
+
+
+ATTRIBUTIONS = {
+    "integrated_gradients": igjax.integrated_gradients,
+    "expected": lambda f: igjax.expected(igjax.integrated_gradients(f)),
+    "expected_gradients": igjax.expected_gradients,
+    "smooth_squared": lambda f: partial(igjax.smooth_squared(igjax.gradient(f)), KEY),
+    "input_x_gradient": lambda f: jax.jit(igjax.input_x_gradient(f)),
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTIONS)
+def test_groups_of_an_attribution_name_the_right_forms(name):
+    told = f"function to explain, got what {name} made of it.*{AROUND}.*method=\\.\\.\\."
+    with pytest.raises(TypeError, match=told):
+        igjax.grouped(ATTRIBUTIONS[name](product), 2)
+
+
+KEYED = {
+    "expected": lambda f: igjax.expected(igjax.integrated_gradients(f)),
+    "jitted": lambda f: jax.jit(igjax.smooth(igjax.integrated_gradients(f))),
+    "shapley_values": igjax.perturbation.shapley_values,
+    "another's": lambda f: lambda key, x, baseline: f(x),
+}
+
+
+@pytest.mark.parametrize("combine", [igjax.expected, igjax.smooth, igjax.smooth_variance])
+@pytest.mark.parametrize("make", KEYED.values(), ids=KEYED)
+def test_a_mean_of_what_is_keyed_asks_for_its_key(make, combine):
+    told = rf"{combine.__name__}: attribute .*{combine.__name__}\(functools\.partial\(attr"
+    with pytest.raises(TypeError, match=told):
+        combine(make(product))
+
+
+def test_arguments_in_another_order_are_named():
+    attribute, key = igjax.grouped(product, 2, rule=RULE), jax.random.key(0)
+    explain = igjax.expected(attribute)
+    for any_key in (key, jax.random.key_data(key)):
+        with pytest.raises(TypeError, match=f"must be x, got a random key.*{AROUND}"):
+            attribute(any_key, X, ROWS, PAIR)
+    with pytest.raises(ValueError, match=r"Rows of baselines go to igjax\.expected"):
+        attribute(X, ROWS, PAIR)
+    with pytest.raises(TypeError, match=r"must be integers.* after x and the baseline"):
+        attribute(X, PAIR, ROWS[0])
+    for order in [(X, key, ROWS, PAIR), (X, ROWS, key, PAIR), (ROWS, X, PAIR, key)]:
+        with pytest.raises(
+            TypeError, match=r"must be a random key.*\(key, x, baseline, \*ar"
+        ):
+            explain(*order)
+    for order in [(key, ROWS, X, PAIR), (key, X, PAIR, ROWS)]:
+        with pytest.raises(ValueError, match="baselines must be rows like x"):
+            explain(*order)
+
+
+def test_attributions_say_what_they_are_called_with():
+    made = [
+        igjax.integrated_gradients(product),
+        igjax.expected_gradients(product),
+        igjax.smooth(igjax.gradient(product)),
+    ]
+    assert [f"{f.__name__}{inspect.signature(f)}" for f in made] == [
+        "integrated_gradients(x, baseline, /, *args)",
+        "expected_gradients(key, x, baselines, /, *args)",
+        "smooth(key, x, baseline, /, *args)",
+    ]
 
 
 @pytest.mark.parametrize(
