@@ -111,8 +111,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_tolerance,
         default=1e-2,
         metavar="T",
-        help="errors to allow, all together, as a part of the sum of the sizes of all "
-        "values (at the embeddings): above 0, below 1 (default: 0.01)",
+        help="errors to allow, those of all words together, as a part of the sum of the "
+        "sizes of their values: above 0, below 1 (default: 0.01)",
     )
     options = parser.parse_args(argv)
     if bool(options.text) == bool(options.file):

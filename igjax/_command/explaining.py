@@ -2,11 +2,14 @@
 
 The value of a word is the sum over the numbers that embed it, and so is its error, a
 safe one: `igjax.grouped` would find the words with fewer gradients, but with errors that
-are too small more often. Texts are padded to a few sizes, with words that are those
+are too small more often. Where signs cancel within words a tolerance that the numbers have
+met is more for the words, which are what is shown: then it is asked for less. Texts are
+padded to a few sizes, with words that are those
 of the baseline and that the model does not read: one compiled program serves every text
 of a size, and a text has the same values alone and among others.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import cast
 
@@ -16,10 +19,12 @@ import numpy as np
 
 import igjax
 from igjax._command.texts import Refusal
-from igjax.plots._report import Explanation, by_word
+from igjax.plots._report import Explanation, by_word, share_of_words
 
 FEWEST, MOST = 16, 256  # words of a program; the model was trained on no more
 STEPS = 50
+ASKS = 3  # tolerances at the embeddings
+MARGIN, LEAST = 0.8, 1e-6  # of what is asked for again
 
 
 def explainer(tolerance: float, *, compare: bool) -> Callable[[str], Explanation]:
@@ -34,8 +39,7 @@ def explainer(tolerance: float, *, compare: bool) -> Callable[[str], Explanation
 
     model, params, vocabulary = sentiment.load()
     embed, f = igjax.from_embedding(logit)
-    rules = [igjax.rules.adaptive(tolerance), igjax.rules.gauss_legendre(STEPS)]
-    attributions = [igjax.integrated_gradients(f, rule=r) for r in rules[: 1 + compare]]
+    steps = igjax.integrated_gradients(f, rule=igjax.rules.gauss_legendre(STEPS))
 
     def explain(text: str) -> Explanation:
         tokens = sentiment.tokenize(text, vocabulary)
@@ -47,21 +51,55 @@ def explainer(tolerance: float, *, compare: bool) -> Callable[[str], Explanation
         ids[: len(read)] = [token.id for token in read]
         args = jnp.asarray(ids), jnp.int32(len(read)), params
         x, baseline = embed(*args), embed(jnp.asarray(unknown), *args[1:])
-        results = [attribute(x, baseline, *args) for attribute in attributions]
+
+        def ask(tolerance):
+            rule = igjax.rules.adaptive(tolerance)
+            return igjax.integrated_gradients(f, rule=rule)(x, baseline, *args)
+
+        result, asked = _good_for_words(ask, tolerance)
         return Explanation(
             text=text,
             words=[token.text for token in read],
             starts=[token.start for token in read],
             unknown=[token.id == sentiment.UNKNOWN for token in read],
-            values=by_word(results[0].values)[: len(read)],
-            errors=by_word(results[0].error)[: len(read)],
-            result=results[0],
-            fixed=results[1] if compare else None,
+            values=by_word(result.values)[: len(read)],
+            errors=by_word(result.error)[: len(read)],
+            result=result,
+            fixed=steps(x, baseline, *args) if compare else None,
             tolerance=tolerance,
+            asked=asked,
             left_out=len(tokens) - len(read),
         )
 
     return explain
+
+
+def _good_for_words(ask, tolerance: float) -> tuple[igjax.Attribution, float]:
+    """A result whose errors are within the tolerance when they are added up by words.
+
+    Args:
+        ask: the result of a tolerance at the embeddings.
+        tolerance: that of the words.
+
+    Returns:
+        The result, with what all that was asked for has cost, and what was asked for.
+        If that was not enough, the status says that the budget is spent.
+    """
+    asked, result = tolerance, ask(tolerance)
+    spent = [result]
+    while result.converged and len(spent) < ASKS:
+        if (share := share_of_words(result)) <= tolerance:
+            break
+        asked = max(MARGIN * asked * tolerance / share, LEAST)
+        spent.append(result := ask(asked))
+    missed = result.converged and share_of_words(result) > tolerance
+    total = dataclasses.replace(
+        result,
+        evaluations=sum(one.evaluations for one in spent),
+        forwards=sum(one.forwards for one in spent),
+        status=jnp.int32(igjax.Status.BUDGET_SPENT) if missed else result.status,
+    )
+    return total, asked
 
 
 def _check_words(text: str, known: list[bool]) -> None:

@@ -26,8 +26,8 @@ is not finite is null.
     status          the name of an igjax.Status
     meaning         the status in words
     converged       whether the tolerance was met, and that was verified
-    tolerance       what was asked for: the errors of the numbers that embed the words,
-                    together, as a part of the sum of the sizes of their values
+    tolerance       what was asked for: the errors of all words, together, as a part of
+                    the sum of the sizes of their values
 """
 
 import json

@@ -30,7 +30,8 @@ class Explanation(NamedTuple):
         errors: of the values.
         result: what the values came from, at the embeddings; padding follows, all 0.
         fixed: the same by 50 fixed steps, or None.
-        tolerance: what was asked for.
+        tolerance: what the errors of all words may be, over their sizes.
+        asked: what was asked for at the embeddings, so that this holds.
         left_out: how many words stand before those that the model reads.
     """
 
@@ -43,6 +44,7 @@ class Explanation(NamedTuple):
     result: igjax.Attribution
     fixed: igjax.Attribution | None
     tolerance: float
+    asked: float
     left_out: int
 
     @property
@@ -57,6 +59,16 @@ class Explanation(NamedTuple):
 def by_word(values) -> np.ndarray:
     """The values of words from those of their embeddings: the sum stays complete."""
     return np.asarray(values, np.float64).sum(axis=-1)
+
+
+def share_of_words(result: igjax.Attribution) -> float:
+    """The errors of all words, or the gap if that is more, over the sizes of their values.
+
+    Infinite if the words have no size, but errors.
+    """
+    size, error = np.abs(by_word(result.values)).sum(), by_word(result.error).sum()
+    doubt = max(error, abs(float(result.delta)))
+    return float(doubt / size) if size else math.inf if doubt else 0.0
 
 
 def terminal(e: Explanation, color: bool, width: int) -> str:
@@ -109,6 +121,7 @@ def certificate(e: Explanation) -> list[tuple[str, ...]]:
         row("sum of the values", lambda r: f"{_total(r.values):+.5f}"),
         row("gap", lambda r: f"{r.delta:+.5f}"),
         row("estimated error, all words", lambda r: f"{_total(r.error):.5f}"),
+        row("as a part of their sizes", lambda r: f"{100 * share_of_words(r):.2f}%"),
         row("gradient evaluations", lambda r: f"{r.evaluations}"),
         row("converged", lambda r: "yes" if r.converged else "no"),
     ]
@@ -126,7 +139,8 @@ def notes(e: Explanation) -> list[str]:
     """What to know when reading the numbers."""
     told = [
         f"This result: {meaning(e.result)}.",
-        f"Tolerance: {e.tolerance:g}, all errors over all sizes, at the embeddings.",
+        f"Tolerance: {e.tolerance:g}, all errors over all sizes, of the words as they are "
+        f"shown. {_held(e)}",
         "Baseline: as many words that the model does not know.",
     ]
     unknown = sorted({w for w, hidden in zip(e.words, e.unknown, strict=True) if hidden})
@@ -140,6 +154,17 @@ def notes(e: Explanation) -> list[str]:
             "left out."
         )
     return told
+
+
+def _held(e: Explanation) -> str:
+    """Whether the tolerance holds for the words, and what it took."""
+    share = f"{100 * share_of_words(e.result):.2g}%"
+    if not e.result.converged:
+        return f"It was not met: theirs are {share}."
+    asked = f", for which {e.asked:.2g} was asked at the embeddings" * (
+        e.asked < e.tolerance
+    )
+    return f"It is met: theirs are {share}{asked}."
 
 
 def page(e: Explanation) -> bytes:

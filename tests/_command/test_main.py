@@ -19,7 +19,7 @@ import pytest
 
 import igjax
 import igjax.__main__ as cli
-from igjax._command import record, texts
+from igjax._command import explaining, record, texts
 from igjax._command.explaining import explainer
 from igjax.models import SequenceLSTM, sentiment
 from igjax.plots import _report
@@ -163,9 +163,69 @@ def test_certificate_is_that_of_both_results(run):
         assert rows["gradient evaluations"][column] == str(int(result.evaluations))
         assert rows["converged"][column] == ("yes" if result.converged else "no")
     assert rows["gradient evaluations"][1] == "50"
+    errors = 100 * e.errors.sum() / np.abs(e.values).sum()
+    assert rows["as a part of their sizes"][0] == f"{errors:.2f}%"
     change = np.abs(np.asarray(e.fixed.values - e.result.values).sum(-1)).max()
     shown = float(rows["largest difference for a word"][1])
     assert shown == pytest.approx(change, abs=1e-5)
+
+
+def told(shares, statuses=(0, 0, 0)):
+    """What `ask` gives, one after the other: two numbers for a word, of error 1 together.
+
+    Their values cancel in part, so that the share of the word is the one given.
+    """
+    given = zip(shares, statuses, strict=False)
+    results = [
+        igjax.Attribution(
+            values=jnp.array([[1 + 1 / share, -1.0]]),
+            error=jnp.array([[0.5, 0.5]]),
+            delta=jnp.float32(0),
+            score=jnp.float32(1 / share),
+            baseline_score=jnp.float32(0),
+            evaluations=jnp.int32(45),
+            forwards=jnp.int32(10),
+            jumps=jnp.int32(0),
+            status=jnp.int32(status),
+        )
+        for share, status in given
+    ]
+    asked = []
+    return asked, lambda tolerance: asked.append(tolerance) or results[len(asked) - 1]
+
+
+def test_a_tolerance_is_asked_for_until_the_words_meet_it():
+    asked, ask = told([0.03, 0.009])
+    result, last = explaining._good_for_words(ask, 0.01)
+    assert asked == pytest.approx([0.01, 0.8 * 0.01 * 0.01 / 0.03])
+    assert last == asked[-1]
+    assert result.converged
+    assert (result.evaluations, result.forwards) == (90, 20)
+    asked, ask = told([0.01])
+    assert explaining._good_for_words(ask, 0.01)[1] == 0.01
+    assert len(asked) == 1
+
+
+def test_words_that_never_meet_it_are_no_promise():
+    asked, ask = told([0.03, 0.02, 0.015])
+    result, _ = explaining._good_for_words(ask, 0.01)
+    assert len(asked) == 3
+    assert result.status == igjax.Status.BUDGET_SPENT
+    for statuses in [(3,), (0, 3)]:  # nor is one that is refused asked for again
+        asked, ask = told([0.03, 0.02], statuses)
+        assert explaining._good_for_words(ask, 0.01)[0].status == 3
+        assert len(asked) == len(statuses)
+
+
+def test_the_tolerance_holds_for_the_words_that_are_shown(run):
+    e = run[3]
+    assert e.errors.sum() <= e.tolerance * np.abs(e.values).sum()
+    note = next(note for note in _report.notes(e) if note.startswith("Tolerance: 0.01, "))
+    assert "of the words as they are shown. It is met: theirs are 0." in note
+    assert f"for which {e.asked:.2g} was asked at the embeddings" in note
+    refused = dataclasses.replace(e.result, status=jnp.int32(2))
+    notes = _report.notes(e._replace(result=refused))
+    assert any("It was not met: theirs are" in note for note in notes)
 
 
 # What is written.
