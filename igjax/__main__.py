@@ -148,7 +148,8 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
 
 
 def _check_extras(options: argparse.Namespace) -> None:
-    for name in ("flax", "optax", "matplotlib")[: 3 if options.png else 2]:
+    names = ["flax", "optax", *["jinja2"] * bool(options.html)]
+    for name in [*names, *["matplotlib"] * bool(options.png)]:
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -115,7 +115,7 @@ def test_the_package_is_typed():
 
 def test_importing_igjax_imports_no_optional_package():
     optional = {"flax", "matplotlib", "optax", "tqdm"}
-    optional |= {"equinox", "haiku", "pandas", "scipy"}
+    optional |= {"equinox", "haiku", "jinja2", "pandas", "scipy"}
     # scipy comes with jax, so it counts only if jax alone does not import it.
     code = f"""
 import sys

@@ -6,10 +6,11 @@ are told apart with every kind of color blindness. Values are drawn as they are:
 is normalized unless a label says so, and panels of a figure share their scale. What is
 not to be trusted is marked: error bars and bands, hatched pixels, a note below the axes.
 
-`text.plain`, `text.ansi` and `text.html` need nothing but igjax. What draws a figure needs
-matplotlib, and says how to install it; it takes an `ax` or makes a figure of its own
-(without pyplot, so nothing global changes) and returns the axes. `axes.figure` as the last
-value of a notebook's cell is shown there.
+`text.plain` and `text.ansi` need nothing but igjax; pages, `text.html` and `pages.report`,
+need jinja2. What draws a figure needs matplotlib; it takes an `ax` or makes a figure of its
+own (without pyplot, so nothing global changes) and returns the axes. `axes.figure` as the
+last value of a notebook's cell is shown there, and so is a page. `igjax[plots]` installs
+both.
 """
 
 from igjax.plots import (
@@ -18,6 +19,7 @@ from igjax.plots import (
     images as images,
     interactions as interactions,
     layers as layers,
+    pages as pages,
     signals as signals,
     text as text,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "images",
     "interactions",
     "layers",
+    "pages",
     "signals",
     "text",
 ]

@@ -696,12 +696,12 @@ def test_help_teaches(capsys, monkeypatch):
 WITHOUT = """
 import runpy, sys
 sys.modules[{name!r}] = None  # importing it fails
-sys.argv = ["igjax", "A wonderful film", "--png", "picture.png"]
+sys.argv = ["igjax", "A wonderful film", "--png", "picture.png", "--html", "page.html"]
 runpy.run_module("igjax", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("name", ["flax", "matplotlib"])
+@pytest.mark.parametrize("name", ["flax", "jinja2", "matplotlib"])
 def test_without_an_extra_the_way_to_install_it_is_told(name, tmp_path):
     command = [sys.executable, "-c", WITHOUT.format(name=name)]
     environment = os.environ | {"PYTHONPATH": str(Path(igjax.__file__).parents[1])}

@@ -1,5 +1,6 @@
 """Pictures of results: legible, symmetric, and never obeying the text that they show."""
 
+import base64
 import dataclasses
 import io
 import pickle
@@ -23,7 +24,7 @@ from matplotlib.image import imread
 from matplotlib.patches import FancyBboxPatch
 
 import igjax
-from igjax.plots import _html, _listing, _scale, features, images, text
+from igjax.plots import _listing, _page, _scale, features, images, pages, signals, text
 from igjax.plots._sentence import columns, visible
 
 # Any text at all, surrogates included: the command line may bring them.
@@ -49,7 +50,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         attributes = dict(attrs)
-        if tag == "meta":
+        if tag in ("meta", "img"):
             self.meta.append(attributes)
             return
         self.open.append(tag)
@@ -146,6 +147,140 @@ def test_page_forbids_scripts_and_the_network():
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
     assert not {"script", "link", "img", "iframe", "a"} & set(page.tags)
     assert page.words == ["<script>alert(1)</script>"]
+
+
+def test_a_text_in_any_place_of_a_report_is_shown_and_never_obeyed():
+    bad = "</td><script>alert(1)</script>\u202eevil\x1b[31m"
+    row = np.array([1.0, -2.0])
+    page = pages.report(
+        attributed(jnp.sum, row),
+        picture=features.bars(attributed(jnp.sum, row)),
+        names=[bad, "plain"],
+        x=np.array([bad, "b"]),
+        **dict.fromkeys(["method", "rule", "path", "baseline", "title"], bad),
+        notes=[bad],
+    )
+    words = pages.report(attributed(jnp.sum, row), words=[bad, "plain"], title=bad)
+    for shown, count in ((Page(page), 6), (Page(words), 2)):
+        assert not {"script", "link", "iframe", "a"} & set(shown.tags)
+        told = [*shown.heads, *shown.words, *shown.cells, *shown.paragraphs]
+        assert (
+            sum("<script>alert(1)</script>\\u202eevil\\x1b[31m" in t for t in told) >= count
+        )
+    assert "\u202e" not in page + words
+    assert "\x1b" not in page + words
+    policy = [m["content"] for m in Page(page).meta if "http-equiv" in m]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def facts(page):
+    """The tables of two columns of a report."""
+    cells = Page(page).cells
+    start = cells.index("score")
+    return dict(zip(cells[start::2], cells[start + 1 :: 2], strict=False))
+
+
+def test_a_report_has_what_the_result_says_and_what_made_it():
+    row, rule = np.array([3.0, 1.5, -1.0]), igjax.rules.gauss_legendre(8)
+    result = igjax.integrated_gradients(jnp.prod, rule=rule)(row, 0.0)
+    page = pages.report(
+        result,
+        names=["age", "income", "height"],
+        x=row,
+        method=igjax.integrated_gradients,
+        rule=rule,
+        path=igjax.paths.straight,
+        baseline=0.0,
+        notes=["A product."],
+    )
+    told = facts(page)
+    lines, advice = igjax.diagnostics.certificate(result)
+    typeset = {name: _scale.typeset(line) for name, line in lines.items()}
+    assert told.items() >= typeset.items()
+    assert told["method"] == "integrated_gradients"
+    assert told["rule"] == "gauss_legendre(8)"
+    assert (told["path"], told["baseline"]) == ("straight", "0.0")
+    assert told["jax"] == jax.__version__
+    assert told["igjax"] == igjax.__version__
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", told["date"])
+    assert [Page(page).cells[i] for i in (0, 5, 10)] == ["age", "income", "height"]
+    assert Page(page).cells[10:14] == [
+        "height",
+        "\N{MINUS SIGN}1",
+        _scale.typeset(_scale.number(float(result.values[2]), 1.5, digits=4)),
+        f"± {_scale.size(float(result.error[2]))}",
+    ]
+    for note in (advice, "A product."):
+        assert any(note in paragraph for paragraph in Page(page).paragraphs)
+    saved = {"method": "DeepLIFT", "rule": None}
+    assert facts(pages.report(result, **saved))["method"] == "DeepLIFT"
+    assert "rule" not in facts(pages.report(result, **saved))
+    rows = pages.report(result, baseline=np.zeros((20, 3)))
+    assert facts(rows)["baseline"] == "float64[20, 3]"
+
+
+def test_a_report_of_a_text_adds_up_what_embeds_its_words():
+    x = np.array([[1.0, 2.0], [-4.0, 0.0], [0.0, 0.5]])
+    page = Page(pages.report(attributed(jnp.sum, x), words=["a", "dull", "film"]))
+    assert page.words == ["a", "dull", "film"]
+    assert [hint.partition(" ")[0] for hint in page.hints] == [
+        "+3.000",
+        "\N{MINUS SIGN}4.000",
+        "+0.500",
+    ]
+    assert page.cells[:2] == ["dull", "2"]
+    # The certificate is that of the words: what cancels in one of them counts no more.
+    rule = igjax.rules.midpoint(3)
+    f = lambda x: (x**3 * np.array([[1.0, -0.9]])).sum()
+    result = igjax.integrated_gradients(f, rule=rule)(np.ones((2, 2)), 0.0)
+    error = np.asarray(result.error).sum()
+    size = np.abs(np.asarray(result.values).sum(1)).sum()
+    told = facts(pages.report(result, words=["a", "b"]))["estimated error"]
+    assert told == f"{error:.2g} ({100 * error / size:.2f}% of the attribution)"
+
+
+@pytest.mark.parametrize("kind", ["axes", "list", "figure"])
+def test_a_report_holds_the_picture_it_is_given(kind):
+    result = attributed(jnp.sum, np.ones(4))
+    axes = signals.series(result, np.ones(4))
+    given = {"axes": axes, "list": [axes], "figure": axes.figure}[kind]
+    page = pages.report(result, picture=given)
+    (encoded,) = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    assert imread(io.BytesIO(base64.b64decode(encoded))).ndim == 3
+    assert "img" not in Page(pages.report(result)).tags
+
+
+@pytest.mark.parametrize("status", igjax.Status)
+@pytest.mark.parametrize("values", [[np.nan, np.inf, 1.0], [0.0, 0.0, 0.0]])
+def test_a_report_of_any_result_is_a_page(values, status):
+    strange = dataclasses.replace(
+        attributed(jnp.sum, np.ones(3)),
+        values=jnp.array(values),
+        error=jnp.array([np.inf, np.nan, 0.0]),
+        status=jnp.int32(status),
+    )
+    page = pages.report(strange)
+    assert status.meaning in page
+    assert page.count("<tr>") > 10
+
+
+def test_a_report_of_a_tree_names_its_places():
+    x = {"age": jnp.float32(3), "color": jnp.array([2.0, 0.0])}
+    result = attributed(lambda x: x["age"] + x["color"].sum(), x)
+    page = Page(pages.report(result, x=x))
+    assert page.cells[0:2] == ["age", "3"]
+    assert page.cells[5:7] == ["color[0]", "2"]
+
+
+def test_a_report_refuses_what_is_not_one_result_or_no_picture():
+    result = attributed(jnp.sum, np.ones(2))
+    batch = jax.tree.map(lambda a: jnp.stack([a, a]), result)
+    with pytest.raises(ValueError, match=r"report: .*Use result\.example\(i\)"):
+        pages.report(batch)
+    with pytest.raises(TypeError, match=r"report: picture must be axes.*got str"):
+        pages.report(result, picture="picture.png")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="a number for each of 3 words"):
+        pages.report(result, words=["a", "b", "c"])
 
 
 def test_page_shows_values_errors_and_unknown_words():
@@ -329,12 +464,13 @@ def test_ink_is_legible_on_every_color_of_the_scale():
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_of_the_page_is_legible_on_the_strongest_color(theme):
-    style = _html.PAGE[_html.PAGE.index("<style>") :]
+    page = text.html(["fun"], [1.0])
+    style = page[page.index("<style>") :]
     style = style if theme == "light" else style[style.index("dark)") :]
     color_of = lambda name: np.array(to_rgb(style.partition(f"--{name}: ")[2][:7]))
     ink, below = color_of("ink"), color_of("page")
     for color in (_scale.POSITIVE, _scale.NEGATIVE):
-        strongest = np.array(color) / 255 * _html.STRONGEST + below * (1 - _html.STRONGEST)
+        strongest = np.array(color) / 255 * _page.STRONGEST + below * (1 - _page.STRONGEST)
         assert contrast(ink, strongest) >= 4.5
 
 
@@ -499,25 +635,25 @@ def test_bars_refuse_images_and_names_that_do_not_fit():
 
 WITHOUT = """
 import sys
-sys.modules["matplotlib"] = None
+sys.modules["matplotlib"] = sys.modules["jinja2"] = None
 import igjax.plots
 print(igjax.plots.text.plain(["fun"], [1.0]))
-print("fun" in igjax.plots.text.html(["fun"], [1.0]))
 print("fun" in igjax.plots.text.ansi(["fun"], [1.0]))
-try:
-    igjax.plots.text.tokens(["fun"], [1.0])
-except ImportError as error:
-    print(error)
+for draw in (igjax.plots.text.tokens, igjax.plots.text.html):
+    try:
+        draw(["fun"], [1.0])
+    except ImportError as error:
+        print(error)
 """
 
 
-def test_without_matplotlib_text_is_written_and_figures_name_the_extra():
+def test_without_the_extra_text_is_written_and_figures_and_pages_name_it():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "fun[+1.00]",
         "True",
-        "True",
         'tokens needs matplotlib. Install it: pip install "igjax[plots]"',
+        'html needs jinja2. Install it: pip install "igjax[plots]"',
     ]
 
 
