@@ -52,11 +52,20 @@ class Words(NamedTuple):
     legend: dict[str, str]
 
 
+class Cell(NamedTuple):
+    """A cell of a grid: its color, what is told where it is hovered, its number."""
+
+    color: str
+    hint: str
+    told: str
+
+
 def page(
     caller: str,
     title: str,
     *,
     words: Words | None = None,
+    grid: dict[str, Any] | None = None,
     picture: str | None = None,
     bars: dict[str, Any] | None = None,
     tables: Sequence[Sequence[Sequence[str]]] = (),
@@ -67,7 +76,13 @@ def page(
     Raises:
         ImportError: if jinja2 is not installed.
     """
-    parts = {"words": words, "picture": picture, "bars": bars, "tables": tables}
+    parts = {
+        "words": words,
+        "grid": grid,
+        "picture": picture,
+        "bars": bars,
+        "tables": tables,
+    }
     return Page(_template(caller).render(title=title, notes=notes, **parts))
 
 
@@ -81,7 +96,7 @@ def words(s: Sentence, negative: str, positive: str) -> Words:
         for unknown, hint in zip(s.unknown, hints, strict=True)
     ]
     colors = [background(share) for share in shares]
-    return Words(s.groups, s.unknown, colors, told, _legend(s.limit, negative, positive))
+    return Words(s.groups, s.unknown, colors, told, legend(s.limit, negative, positive))
 
 
 def bars(names: Sequence[str], told: Sequence[str], values, errors, kind: str, column: str):
@@ -116,7 +131,7 @@ def background(share: float, strongest: float = STRONGEST) -> str:
     return f"rgba({red},{green},{blue},{strongest * abs(share):.3f})"
 
 
-def _legend(limit: float, negative: str, positive: str) -> dict[str, str]:
+def legend(limit: float, negative: str, positive: str) -> dict[str, str]:
     """What the colors mean."""
     shades = ",".join(background(share) for share in (-1.0, -0.5, 0.0, 0.5, 1.0))
     low, high = (_scale.typeset(_scale.number(end, limit)) for end in (-limit, limit))

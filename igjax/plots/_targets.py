@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from igjax.plots import _figures, _scale, _terminal
+from igjax.plots import _figures, _page, _scale, _terminal
 from igjax.plots._sentence import Run, Sentence, columns, sentence, shortened, visible
 
 if TYPE_CHECKING:
@@ -117,6 +117,65 @@ def _write(axes: "Axes", t: Targets, scale) -> None:
             ink = _scale.ink(scale.to_rgba(value)[:3])
             text = _scale.typeset(_scale.number(value, t.limit, digits=2))
             axes.text(place, row, text, ha="center", va="center", color=ink, fontsize=6)
+
+
+def table_html(
+    sources: Sequence[str],
+    targets: Sequence[str],
+    values,
+    errors=None,
+    *,
+    sides: tuple[str, str] = ("less likely", "more likely"),
+    title: str = "What each token owes to those before it",
+    notes: Sequence[str] = (),
+) -> str:
+    """Writes a page with what each target owes to each source, as a table in colors.
+
+    Use it to keep or to send it: self-contained, in the reader's theme, as
+    `igjax.plots.text.html`; numbers are told where a cell is hovered.
+
+    Args:
+        sources: the tokens of the text, at least one, its columns.
+        targets: the tokens that were predicted, its rows.
+        values: of shape (targets, sources).
+        errors: their errors, of the same shape. Default: none are told.
+        sides: what negative and positive values mean.
+        title: of the page.
+        notes: paragraphs at its end.
+
+    Returns:
+        The page; write it with `encoding="utf-8"`. As the last value of a notebook's cell
+        it is shown there.
+
+    Raises:
+        ImportError: if jinja2 is not installed.
+        TypeError: if sources or targets are one string.
+        ValueError: if there are none, or a shape does not fit.
+
+    Example:
+        >>> import igjax.plots
+        >>> page = igjax.plots.text.table_html(["<script>"], ["fun"], [[1.0]])
+        >>> "&lt;script&gt;" in page, "<script>" in page
+        (True, False)
+    """
+    t = checked("table_html", sources, targets, values, errors)
+    rows = [
+        (name, [_cell(t, row, place) for place in range(len(t.sources))])
+        for row, name in enumerate(t.targets)
+    ]
+    legend = _page.legend(t.limit, *sides)
+    grid = {"sources": t.sources, "rows": rows, "legend": legend}
+    return _page.page("table_html", title, grid=grid, notes=notes)
+
+
+def _cell(t: Targets, row: int, place: int) -> _page.Cell:
+    value = float(t.values[row, place])
+    number = _scale.number(value, t.limit, digits=4)
+    error = _page.error_of(None if t.errors is None else t.errors[row], place)
+    hint = f"{t.sources[place]} for {t.targets[row]}: {number} {error}".strip()
+    color = _page.background(_scale.share(value, t.limit))
+    told = len(t.sources) <= WRITTEN and value
+    return _page.Cell(color, hint, _scale.number(value, t.limit, digits=2) if told else "")
 
 
 def table_plain(

@@ -46,7 +46,22 @@ def test_a_picture_has_a_cell_for_each_pair():
     axes.figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize("draw", [text.table, text.table_plain, text.table_ansi])
+def test_a_page_shows_and_never_obeys():
+    page = text.table_html(SOURCES, TARGETS, VALUES, np.full((2, 3), 0.01))
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "\u202e" not in page
+    assert r"\u202ethe" in page
+    assert page.count("<td ") == 6
+    assert "of for &lt;script&gt;: -2.000 ± 0.010" in page
+    assert "<div" in page._repr_html_()
+    wide = text.table_html(["w"] * 20, ["x"], np.ones((1, 20)))
+    assert "></td>" in wide  # numbers only where they fit
+
+
+@pytest.mark.parametrize(
+    "draw", [text.table, text.table_plain, text.table_ansi, text.table_html]
+)
 @pytest.mark.parametrize(
     ("sources", "targets", "error", "said"),
     [
