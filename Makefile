@@ -26,7 +26,7 @@ test: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow tests
 
-# Demo, fast suite and README at both ends of the versions that are supported.
+# Demo, fast suite, README and recipes at both ends of the versions that are supported.
 matrix:
 	$(PYTHON) .ci/matrix.py oldest newest
 

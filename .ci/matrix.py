@@ -1,4 +1,4 @@
-"""Demo, fast suite and README at both ends of the versions that igjax supports.
+"""Demo, fast suite, README and recipes at both ends of the versions that igjax supports.
 
 `oldest` is the oldest Python here with the lower bounds of pyproject.toml, `newest` the
 newest Python with the newest packages; `next` is that with the newest pre-release of JAX,
@@ -27,7 +27,8 @@ SHOWN = (
     "pytest",
 )
 SENTENCE = "A wonderful film, though far too long."
-HEAD = ("environment", "Python", *SHOWN, "demo", "fast suite", "README")
+PAGES = ("README.md", "docs/tasks.md", "docs/recipes.md")
+HEAD = ("environment", "Python", *SHOWN, "demo", "fast suite", "README and recipes")
 
 
 def pythons() -> dict[str, str]:
@@ -109,7 +110,7 @@ def row(name: str, python: str) -> tuple[list[str], bool]:
     demo = run(log("demo"), str(inside), "-m", "igjax", SENTENCE, *pictures)
     test = (str(inside), "-m", "pytest")
     suite = run(log("suite"), *test, "-n", "auto", "--dist", "loadfile", "tests")
-    readme = run(log("readme"), *test, "README.md")
+    readme = run(log("readme"), *test, *PAGES)
     shown = [there[package] for package in SHOWN]
     results = [
         "passed" if demo else "failed",

@@ -26,6 +26,7 @@ extensions = [
     "sphinx_copybutton",
     "docstrings",
     "formulas",
+    "pages",
 ]
 
 # Notebooks come with their outputs, from `make notebooks`.

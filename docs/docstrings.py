@@ -74,16 +74,16 @@ class Links(SphinxPostTransform):
         about = {"refdomain": "py", "reftype": "obj", "refexplicit": True}
         for code in list(self.document.findall(nodes.literal)):
             target = _target("igjax", code.astext())
-            if target and not _linked(code.parent):
+            if target and not linked(code.parent):
                 about |= {"reftarget": target, "refdoc": self.env.docname}
                 link = addnodes.pending_xref("", code.deepcopy(), refwarn=True, **about)
                 code.replace_self(link)
 
 
-def _linked(node) -> bool:
+def linked(node) -> bool:
     """Whether what a node holds is a title, or leads somewhere already."""
     kinds = nodes.title, nodes.reference, addnodes.pending_xref
-    return node is not None and (isinstance(node, kinds) or _linked(node.parent))
+    return node is not None and (isinstance(node, kinds) or linked(node.parent))
 
 
 def _skip(app, what, name, thing, skip, options):

@@ -1,4 +1,4 @@
-"""What the pages in docs/ say and no doctest shows: a table, names, commands.
+"""What the README and docs/ say and no doctest shows: a table, names, commands.
 
 Each cell of the table of Integrated Gradients against Shapley values is computed here, and
 the page must hold the table as it is written here.
@@ -21,6 +21,7 @@ from tests.test_public_api import PUBLIC
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+README = ROOT / "README.md"
 
 
 class Row(NamedTuple):
@@ -161,11 +162,18 @@ def test_the_check_of_the_site_finds_what_is_wrong(tmp_path, monkeypatch):
         assert trouble in found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
 def test_a_page_names_scripts_and_modules_that_exist(page):
     text = page.read_text("utf8")
     for path in re.findall(r"\b((?:benchmarks|tests|igjax|docs)/\w+\.\w+)", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_readme_is_read_in_three_minutes_and_names_every_page():
+    text = README.read_text("utf8")
+    assert len(text.splitlines()) <= 150
+    named = set(re.findall(r"`docs/(\w+)\.md`", text))
+    assert named == {page.stem for page in PAGES} - {"index", "changelog"}
 
 
 def test_the_page_on_trouble_quotes_messages_and_names_every_status():

@@ -19,7 +19,8 @@ import igjax.__main__ as cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf8")
-GUIDES = ("README.md", "CHANGELOG.md", "benchmarks/README.md")
+PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+GUIDES = ("README.md", "CHANGELOG.md", "benchmarks/README.md", *PAGES)
 TOOLS = ("make", "pip", "python", "python3.11")
 
 
@@ -52,6 +53,8 @@ def test_commands_are_found():
         ["python", "benchmarks/bench_hostile.py"],
     ):
         assert ("README.md", command) in COMMANDS
+    measured = ["python", "benchmarks/bench_error_estimates.py"]
+    assert ("docs/promise.md", measured) in COMMANDS
 
 
 @pytest.mark.parametrize("command", [c for _, c in COMMANDS], ids=" ".join)
