@@ -11,6 +11,7 @@ from numpy.polynomial import Polynomial
 
 import igjax
 from igjax import plots
+from igjax.integration.panels import probes_at
 
 COUNTS = (9, 65, 513)
 BLUE, ORANGE, GRAY = "#2166ac", "#d95f02", "0.45"
@@ -65,7 +66,7 @@ def panel() -> Figure:
     slope = lambda t: 0.8 * np.cos(2 * t) + spike(t)
     believed = Polynomial.fit(nodes, slope(nodes), 14, domain=[0, 1]).integ()
     t = np.union1d(np.linspace(0, 1, 801), place + np.linspace(-0.03, 0.03, 400))
-    probes = np.linspace(0, 1, 50)[1:-1]
+    probes = probes_at()[1:-1]
     figure = Figure((8, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.5))
     above.plot(t, slope(t), color=GRAY, linewidth=1)
@@ -77,7 +78,7 @@ def panel() -> Figure:
     above.legend(frameon=False)
     below.plot(t, score(t), color=GRAY, linewidth=1, label="the score")
     below.plot(nodes, score(nodes), "o", color=BLUE, label="scores at the nodes: known")
-    below.plot(probes, score(probes), "|", color="0.1", label="48 scores: known")
+    below.plot(probes, score(probes), "|", color="0.1", label="56 scores: known")
     start = believed(0) - score(0)
     curve = believed(t) - start
     below.plot(t, curve, color=ORANGE, label="what the slopes add up to")
