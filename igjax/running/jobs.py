@@ -4,22 +4,25 @@ Each batch becomes one file, written whole or not at all, that records what it w
 of: a hash of the compiled program, with its weights, and one of the batch. At the next
 start a file is taken for a result only if both are still the same, so that what is
 resumed is this job on these data. There is no other state that could be half written.
+Several processes that are at it share the batches (`shares.py`).
 """
 
 import contextlib
 import hashlib
+import itertools
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from igjax import _checks
 from igjax.attribution import Attribution
+from igjax.running.shares import claimed, joined
 from igjax.running.storage import load, save
 
 __all__ = ["attribute_batches"]
@@ -35,6 +38,16 @@ _MAY_CHANGE = (
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")
 
 
+class _Job(NamedTuple):
+    """One job, as one of its processes sees it."""
+
+    attribute: Any
+    directory: Path
+    made_of: dict  # the same for all batches
+    rule: Any
+    lock: Any
+
+
 def attribute_batches(
     attribute, batches: Iterable, directory, *, rule=None, progress: bool = True, **notes
 ) -> Iterator[Attribution]:
@@ -45,6 +58,12 @@ def attribute_batches(
     where it was. No batch whose file is written is computed again, none is left out, and
     a killed process costs the batch in hand. The directory belongs to one job: with
     other data, or another order of them, another program or igjax, it is refused.
+
+    Several processes that make the same call with one directory share the batches: on one
+    machine or on many with a common file system, under `jax.distributed` or not, as many
+    as there are, begun at any time. Each takes the next batch that nobody has, also one
+    of a process that died. Each reads all batches, and computes on its own devices: the
+    mesh of an `igjax.sharded` is one of `jax.local_devices()`.
 
     Args:
         attribute: function of a batch that returns an `Attribution`, best
@@ -63,8 +82,8 @@ def attribute_batches(
 
     Returns:
         An iterator over the results, one `Attribution` with NumPy arrays a batch, in the
-        order of the batches. All of them are computed by then; each is read when it is
-        asked for.
+        order of the batches: all of them, whichever process computed them. All are
+        computed by then; each is read when it is asked for.
 
     Raises:
         ValueError: if the directory holds results of another job or other batches, a
@@ -72,7 +91,7 @@ def attribute_batches(
             of something that igjax records.
         TypeError: if `attribute` is no function or returns no `Attribution`, a batch is no
             tuple, or a note is nothing that JSON can hold.
-        RuntimeError: if another process works in the directory.
+        RuntimeError: if a process works in the directory at another job.
         OSError: if a file cannot be written. Results that are there stay.
 
     Example:
@@ -94,11 +113,21 @@ def attribute_batches(
     _checks.function("attribute_batches", "attribute", attribute)
     _checks.notes("attribute_batches", notes)
     directory = Path(directory)
-    with _explained(f"{directory} must be a directory that can be written to"):
+    unwritable = f"{directory} must be a directory that can be written to"
+    with _explained(unwritable):
         directory.mkdir(parents=True, exist_ok=True)
-        owner = _owner(directory)
-    with owner:
-        files = list(_run(attribute, _shown(batches, progress), directory, rule, notes))
+    given = iter(_shown(batches, progress))
+    first = [_checked(0, batch) for batch in itertools.islice(given, 1)]
+    made_of = notes | {
+        "program": _program(attribute, first[0]) if first else None,
+        "settings": {name: str(getattr(jax.config, name)) for name in _SETTINGS},
+    }
+    name = hashlib.sha256(_described(made_of, rule, *first).encode()).hexdigest()
+    with contextlib.ExitStack() as there:
+        with _explained(unwritable):
+            lock = there.enter_context(joined(directory, name))
+        job = _Job(attribute, directory, made_of, rule, lock)
+        files = _run(job, itertools.chain(first, given))
         if beyond := sorted(set(directory.glob("batch_*.npz")) - set(files)):
             raise ValueError(
                 f"attribute_batches: there must be a batch for each file, got "
@@ -108,31 +137,48 @@ def attribute_batches(
     return (load(file).result for file in files)
 
 
-def _run(attribute, batches, directory, rule, notes) -> Iterator[Path]:
-    program = None
+def _run(job: _Job, batches) -> list[Path]:
+    """Sees to all batches; those that others have in hand are looked at again."""
+    count, elsewhere = 0, {}
     for i, batch in enumerate(batches):
-        if not isinstance(batch, tuple | list):
-            raise TypeError(
-                f"attribute_batches: a batch must be the tuple of the arguments of "
-                f"attribute, got {type(batch).__name__} for batch {i}. Pass (x, baseline, "
-                "...), or (x,)."
-            )
-        program = program or _program(attribute, batch)
-        made_of = notes | {
-            "program": program,
-            "settings": {name: str(getattr(jax.config, name)) for name in _SETTINGS},
-            "inputs": _digest(batch),
-        }
-        file = directory / f"batch_{i:08d}.npz"
-        if file.exists():
-            _check(file, i, made_of | {"rule": None if rule is None else repr(rule)})
-        else:
-            _compute(attribute, batch, file, i, made_of | {"rule": rule})
-        yield file
+        elsewhere[i] = _checked(i, batch)
+        elsewhere = {k: b for k, b in elsewhere.items() if not _settled(job, k, b)}
+        count = i + 1
+    for i, batch in elsewhere.items():
+        _settled(job, i, batch, wait=True)
+    return [_file(job, i) for i in range(count)]
 
 
-def _compute(attribute, batch, file: Path, i: int, made_of) -> None:
-    result = attribute(*batch)
+def _settled(job: _Job, i: int, batch, *, wait: bool = False) -> bool:
+    """Whether the file of a batch is there by now, found or computed here."""
+    file = _file(job, i)
+    if not file.exists():
+        with claimed(job.lock, i, wait=wait) as mine:
+            if not mine:
+                return False
+            if not file.exists():
+                _compute(job, i, batch)
+                return True
+    _check(job, i, batch)
+    return True
+
+
+def _file(job: _Job, i: int) -> Path:
+    return job.directory / f"batch_{i:08d}.npz"
+
+
+def _checked(i: int, batch):
+    if not isinstance(batch, tuple | list):
+        raise TypeError(
+            f"attribute_batches: a batch must be the tuple of the arguments of "
+            f"attribute, got {type(batch).__name__} for batch {i}. Pass (x, baseline, "
+            "...), or (x,)."
+        )
+    return batch
+
+
+def _compute(job: _Job, i: int, batch) -> None:
+    result = job.attribute(*batch)
     if not isinstance(result, Attribution):
         raise TypeError(
             f"attribute_batches: attribute must return an Attribution, got "
@@ -140,13 +186,14 @@ def _compute(attribute, batch, file: Path, i: int, made_of) -> None:
             "f), in_axes=...))."
         )
     jax.block_until_ready(result)
-    kept = f"The {i} batches before it are kept: make room, call again, and it goes on"
-    with _explained(f"batch {i} could not be written to {file}. {kept}"):
-        save(file, result, **made_of)
+    kept = "Those that are there are kept: make room, call again, and it goes on"
+    with _explained(f"batch {i} could not be written to {_file(job, i)}. {kept}"):
+        save(_file(job, i), result, rule=job.rule, inputs=_digest(batch), **job.made_of)
 
 
-def _check(file: Path, i: int, made_of) -> None:
+def _check(job: _Job, i: int, batch) -> None:
     """Checks that a file is the result of this batch of this job."""
+    file = _file(job, i)
     try:
         about = load(file).about
     except ValueError as error:
@@ -154,7 +201,7 @@ def _check(file: Path, i: int, made_of) -> None:
             f"attribute_batches: {file} is damaged, or no result. Delete it and call "
             "again: only this batch is computed anew."
         ) from error
-    wanted = json.loads(json.dumps(made_of | {"igjax": version("igjax")}))
+    wanted = json.loads(_described(job.made_of, job.rule, batch))
     found = {name: about[name] for name in about if name not in _MAY_CHANGE}
     other = sorted(k for k in wanted | found if wanted.get(k) != found.get(k))
     if other == ["inputs"]:
@@ -172,6 +219,13 @@ def _check(file: Path, i: int, made_of) -> None:
             f"change with JAX (was {about.get('jax')}, is {jax.__version__}) and the "
             f"device (was {about.get('device')}, is {jax.devices()[0].device_kind})."
         )
+
+
+def _described(made_of, rule, *batch) -> str:
+    """What `save` records of a batch of a job, as JSON."""
+    own = {"igjax": version("igjax"), "rule": None if rule is None else repr(rule)}
+    inputs = {"inputs": _digest(*batch)} if batch else {}
+    return json.dumps(made_of | own | inputs, sort_keys=True)
 
 
 def _program(attribute, batch) -> str:
@@ -193,40 +247,6 @@ def _digest(batch) -> str:
         place = jax.tree_util.keystr(path)
         digest.update(f"{place} {a.dtype} {a.shape}\n".encode() + content)
     return digest.hexdigest()
-
-
-def _owner(directory: Path):
-    """Keeps other processes off a directory for as long as what it returns is open.
-
-    The system takes a lock back from a process that died, so none is ever stale; one of
-    `flock` could live on in forked workers that load data. Without locks (Windows, some
-    network file systems) two processes do the same work twice, but whole files replace
-    equal ones.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return contextlib.nullcontext()
-    lock = open(directory / ".lock", "a+")  # noqa: SIM115
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        with lock:
-            lock.seek(0)
-            holder = lock.read().strip()
-        raise RuntimeError(
-            f"attribute_batches: only one process may work in {directory}, but "
-            f"{holder or 'another one'} does. Wait for it or end it, or use a new "
-            "directory."
-        ) from None
-    except OSError:
-        return lock
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-    lock.flush()
-    for half in directory.glob(".batch_*.part"):
-        half.unlink()
-    return lock
 
 
 @contextlib.contextmanager

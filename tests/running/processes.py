@@ -34,20 +34,25 @@ def passes_on(devices: int, cases: str):
     assert "passed" in done.stdout
 
 
-def agree(script: str):
-    """Runs a script in two processes of two devices; both must say that they agreed."""
+def started(script: str, count: int, devices: int, *args) -> list:
+    """A script in so many processes, which get an address, their number, and the rest."""
     address = f"localhost:{_free_port()}"
-    processes = [
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", script, address, str(i)],
+            [sys.executable, "-c", script, address, str(i), *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=environment(2),
+            env=environment(devices),
         )
-        for i in range(2)
+        for i in range(count)
     ]
+
+
+def agree(script: str):
+    """Runs a script in two processes of two devices; both must say that they agreed."""
+    processes = started(script, 2, 2)
     try:
         for process in processes:
             output, error = process.communicate(timeout=300)

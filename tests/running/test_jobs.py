@@ -211,6 +211,33 @@ def test_a_job_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tmp_pa
         assert got.about["inputs"] == want.about["inputs"]
 
 
+@pytest.mark.slow
+def test_processes_share_a_job_whichever_of_them_are_killed(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    folder, log = tmp_path / "shared", tmp_path / "log"
+    folder.mkdir()
+    log.touch()
+    job = lambda: context.Process(target=numpy_job, args=(folder, log))
+    jobs = [job() for _ in range(4)]
+    for process in jobs:
+        process.start()
+    while len(written(folder)) < 5:
+        time.sleep(0.001)
+    for process in jobs[:2]:
+        process.kill()
+    late = job()  # comes in on the way
+    late.start()
+    for process in [*jobs, late]:
+        process.join()
+    assert [process.exitcode for process in [*jobs[2:], late]] == [0, 0, 0]
+    killed = sum(process.exitcode == -signal.SIGKILL for process in jobs)
+    assert names(folder) == [f"batch_{i:08d}.npz" for i in range(LENGTH)]
+    computed = [int(i) for i in log.read_text().split()]
+    assert set(computed) == set(range(LENGTH))
+    assert len(computed) <= LENGTH + killed  # but what the killed had in hand
+
+
 def test_half_files_of_a_killed_process_are_cleared_away(tmp_path):
     half = tmp_path / ".batch_00000000.npz.0123.part"
     half.write_bytes(b"half")
@@ -408,7 +435,7 @@ def test_names_of_notes_that_are_taken_are_refused(name, tmp_path):
         run(tmp_path, **{name: 1})
 
 
-def test_two_processes_do_not_share_a_directory(tmp_path):
+def test_processes_of_two_jobs_do_not_share_a_directory(tmp_path):
     code = "import sys, igjax; igjax.attribute_batches(print, [], sys.argv[1])"
 
     def data():
@@ -418,7 +445,7 @@ def test_two_processes_do_not_share_a_directory(tmp_path):
         )
         assert second.returncode
         assert (
-            f"RuntimeError: attribute_batches: only one process may work in {tmp_path}"
+            f"RuntimeError: attribute_batches: only one job may be done in {tmp_path}"
             in (second.stderr)
         )
         assert f"process {os.getpid()} on " in second.stderr
@@ -446,7 +473,9 @@ def test_a_full_disk_keeps_what_was_written_and_says_how_to_go_on(tmp_path):
     data = [*((x[None], 0.0) for x in long), last]
     with (
         files_no_longer_than(1 << 20),
-        pytest.raises(OSError, match=r"batch 4 could not be .* The 4 batches") as caught,
+        pytest.raises(
+            OSError, match=r"batch 4 could not be .* that are there are kept"
+        ) as caught,
     ):
         run(tmp_path, flat, data)
     assert caught.value.errno == errno.EFBIG
