@@ -6,6 +6,11 @@ memory of a fresh process that has prepared everything (`--limit` GiB at the mos
 needs more has failed). The midpoint rule for all; for the adaptive rule, the number is
 the budget of gradients. The bar: igjax needs at 5000 nodes at most 1.1 times what it
 needs at 50; of resident memory, 4 MiB more are within what pages and allocators vary.
+
+And of batches: MiB reserved for 1, 16 and 256 examples, by `igjax.cost`, nothing run. The
+block of nodes is chosen for the batch of a `vmap`, as it is seen; beside it stand the same
+where a `jit` inside of the `vmap` hides the batch, and one node at a time, the least. The
+bar: 1.1 times the least, or the block of one example, whichever is more.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ from bench_fixed_rules import device, resident
 import igjax
 
 NODES = (50, 500, 5000)
+BATCHES = (1, 16, 256)
+LONG = {"transformer": (512, 64), "lstm": (1000, 32)}  # contexts longer than the models'
 BAR, SLACK = 1.1, 4.0
 MIB = 2**20
 
@@ -157,6 +164,29 @@ def bench(model: str, options) -> None:
         print(flush=True)
 
 
+def reserved_by(case: Case, inputs, chunk_size, around) -> float:
+    """MiB that the compiler reserves for a batch, of shapes alone."""
+    rule = igjax.rules.midpoint(NODES[0])
+    attribute = igjax.integrated_gradients(case.f, rule=rule, chunk_size=chunk_size)
+    explain = jax.vmap(around(attribute), (0, None, None, None))
+    args = jax.ShapeDtypeStruct(inputs, np.float32), 0.0, case.labels[0], case.params
+    return igjax.cost(explain, *args).peak_bytes / MIB
+
+
+def batches(model: str) -> None:
+    """Print the rows of one model, and of longer inputs of it."""
+    case = make(model)
+    for shape in [case.inputs.shape[1:], *([LONG[model]] if model in LONG else [])]:
+        first, plain = None, lambda attribute: attribute
+        for count in BATCHES:
+            ways = (None, jax.jit), (None, plain), (1, plain)
+            hidden, seen, least = (reserved_by(case, (count, *shape), *w) for w in ways)
+            first = first or seen
+            verdict = "pass" if seen <= BAR * max(least, first) else "MISS"
+            sizes = " | ".join(map(_mib, (hidden, seen, least)))
+            print(f"| {model} {shape} | {count} | {sizes} | {verdict} |", flush=True)
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -164,6 +194,7 @@ def main() -> None:
     parser.add_argument("--nodes", nargs="+", type=int, default=list(NODES))
     parser.add_argument("--inputs", type=int, default=4)
     parser.add_argument("--limit", type=float, default=6.0, help="GiB for one process")
+    parser.add_argument("--batches", action="store_true", help="the table of batches")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -172,6 +203,12 @@ def main() -> None:
         print_one(model, who, int(nodes), options.inputs)
         return
     print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}")
+    if options.batches:
+        print("\n| model, input | examples | batch hidden | seen | one node | |")
+        print("|---|---|---|---|---|---|")
+        for model in options.models:
+            batches(model)
+        return
     for model in options.models:
         bench(model, options)
 

@@ -363,7 +363,7 @@ class _Profiler:
             score, parts = integrand(f, path, t)
             return score.astype(wide(score.dtype)), total(parts, 0)
 
-        size = chunk(f, path, dtype, t.size)
+        size = chunk(f, path, dtype, t.size, lanes=operands.lanes.count)
         score, slope = _sweep(at, t, count, size)
         return PathProfile(t, score, slope, edges, jnp.asarray(panels, jnp.int32))
 

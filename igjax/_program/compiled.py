@@ -11,6 +11,7 @@ rebound and keeps every closure alive; `jax.closure_convert` hoists no concrete 
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import types
@@ -31,6 +32,7 @@ from igjax._program.jax_internals import (
     in_mesh_of,
     is_explicit,
     is_manual,
+    mapped,
     on_mesh,
     shapes,
     sharing,
@@ -56,8 +58,16 @@ _PLACES = ("jax_enable_x64", "jax_default_device")
 _CACHE: dict[int, tuple[weakref.ref, dict]] = {}
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """Over how many examples a program is mapped, as far as its caller could see."""
+
+    count: int = 1
+
+
 class Operands(NamedTuple):
-    """Everything that an attribution is computed from: all of it arrays."""
+    """Everything that an attribution is computed from: all of it arrays, but for lanes."""
 
     x: Any
     baseline: Any
@@ -65,12 +75,13 @@ class Operands(NamedTuple):
     f_constants: Any
     path_constants: Any
     asked: Any = ()  # what a method asks about besides: units of a layer
+    lanes: Lanes = Lanes()
 
 
 class _Program(NamedTuple):
     observed: Observation
     constants: list
-    run: Any  # jitted: (constants, operands) -> result
+    run: Any  # jitted: (constants, operands, lanes) -> result
 
 
 def attribution(
@@ -119,16 +130,17 @@ def attribution(
                 made = caller, recipe, call, path, static, chunk_size, operands, scalar
                 return _build(*made, first)
 
+            lanes = Lanes(mapped(operands))
             if owner is None or observed.unknown or under_named_axes():
                 _checks.closure(caller, is_manual() and on_mesh(observed.kept))
                 constants, run = build()
-                return run(constants, operands)
+                return run(constants, operands, lanes)
             at = (*key, hash(static[0]), _signature(operands), telling.listener())
             program = _kept(_programs(owner), at, observed, look, build)
             # A bridge may know what values its arguments can take.
             getattr(f, "validate", _accept)(x, *args)
             telling.tell("compiling, or computing")
-            return program.run(program.constants, operands)
+            return program.run(program.constants, operands, lanes)
 
         arrays = x, baseline, given, observed.kept
         operands = (x, baseline, given, placed(), asked)
@@ -289,15 +301,19 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
         return route.run(operands.path_constants, *ends, varying(t, ends))
 
     def compiled(recipe, kind: str, count):
-        def run(constants, operands):
+        def run(lanes, constants, operands):
             operands = varying(operands, (constants, operands))
             x, baseline, given, rule, asked = operands
-            bound = Operands(*_fit(x, baseline), given, *constants, asked=asked)
+            bound = Operands(*_fit(x, baseline), given, *constants, asked, lanes)
             return recipe(f, along, bound, rule, chunk_size)
 
-        fast = for_device(run) if traced.rewritable or route.rewritable else run
+        def fast(constants, operands, lanes):
+            plain = functools.partial(run, lanes)
+            rewritable = traced.rewritable or route.rewritable
+            return (for_device(plain) if rewritable else plain)(constants, operands)
+
         fast.__name__ = program_name(caller, kind, count)
-        return jax.jit(fast)
+        return jax.jit(fast, static_argnums=2)
 
     fixed = hasattr(rule, "nodes")
     count = np.shape(rule.nodes)[-1] if fixed else rule.max_evaluations
@@ -312,16 +328,16 @@ def _settled_first(look, judge, whole):
     """Runs `whole`, which is slow to compile, only from when a look is not enough."""
     enough = True
 
-    def run(constants, operands):
+    def run(*given):
         nonlocal enough
-        if not enough or _any_traced((constants, operands)):
-            return whole(constants, operands)
-        found = look(constants, operands)
+        if not enough or _any_traced(given):
+            return whole(*given)
+        found = look(*given)
         if _any_traced(found):  # inside of another trace, of constants only
-            return whole(constants, operands)
+            return whole(*given)
         result, settled = judge(found)
         enough = bool(jax.device_get(settled))
-        return result if enough else whole(constants, operands)
+        return result if enough else whole(*given)
 
     return run
 

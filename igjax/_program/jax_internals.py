@@ -614,6 +614,27 @@ def are_mapped(traced) -> bool:
     return "BatchTracer" in kinds and kinds <= known
 
 
+def mapped(tree) -> int:
+    """Over how many examples `jax.vmap` maps what is traced here, as far as that is seen.
+
+    A `jit` inside of the `vmap` hides it: that is traced once, for all that is around it.
+    """
+    return if_understood(_mapped, tree, otherwise=1)
+
+
+def _mapped(tree) -> int:
+    sizes = {}
+    for value in jax.tree.leaves(tree):
+        while isinstance(value, jax.core.Tracer):
+            around: Any = value
+            if type(value).__name__ == "BatchTracer":
+                sizes[id(around._trace)] = around.val.shape[around.batch_dim]
+                value = around.val
+            else:
+                value = getattr(around, "primal", None)
+    return math.prod(sizes.values())
+
+
 def on_mesh(tree) -> bool:
     """Whether the type of an array speaks of an explicit mesh."""
     arrays = (a for a in jax.tree.leaves(tree) if isinstance(a, jax.Array))

@@ -43,7 +43,8 @@ def integrate_straight(f, path, operands, rule, chunk_size) -> Attribution:
     f, path = partial(f, operands), partial(path, operands)
     nodes, rows = np.shape(rule.nodes)[-1], 1 + np.shape(rule.error_weights)[-2]
     outputs = jax.eval_shape(f, operands.x).size
-    size = chunk_size or chunk(f, path, parameter_dtype(operands.x), nodes, outputs)
+    dtype, lanes = parameter_dtype(operands.x), operands.lanes.count
+    size = chunk_size or chunk(f, path, dtype, nodes, outputs, lanes)
     sweep = Sweep(nodes, rows, pulled=rows, block=size)
     hoisted = hoisting.integral(f, path, operands, sweep)
     if hoisted is None:
@@ -92,7 +93,8 @@ def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
     dtype = parameter_dtype(operands.x)
     start, end = jax.vmap(lambda t: f(path(t)))(jnp.arange(2, dtype=dtype))
     evaluations = np.shape(rule.nodes)[-1]
-    size = chunk_size or chunk(f, path, dtype, evaluations, end.size)
+    lanes = operands.lanes.count
+    size = chunk_size or chunk(f, path, dtype, evaluations, end.size, lanes)
     values, error = path_integral(f, path, dtype, rule, size, pull)
     delta = gap(values, start, end)
     return without_tolerance(values, error, delta, start, end, evaluations, 2)

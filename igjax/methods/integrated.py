@@ -32,9 +32,9 @@ def integrated_gradients(f, *, rule=None, path=paths.straight, chunk_size=None):
         path: `path(x, baseline, t) -> point`, differentiable in the scalar t.
         chunk_size: how many nodes are evaluated side by side; it bounds the memory,
             which does not depend on the number of nodes. None chooses it by the
-            size of the intermediate values of f and the memory of the device; it does
-            not see the batch of a `vmap`: give a small one if a large batch of a large
-            model does not fit, and ask `igjax.cost`.
+            size of the intermediate values of f, the memory of the device and the batch
+            of a `vmap`, but for one around a `jit`, which hides it. One node of all
+            examples is the least: ask `igjax.cost` whether a large batch fits.
 
     Returns:
         `attribute(x, baseline, *args) -> Attribution`. The baseline has the structure of

@@ -574,7 +574,7 @@ def _nudge(value, given):
 
 def _inside(operands, x, baseline) -> Operands:
     """The operands of an integral in another space."""
-    return Operands(x, baseline, operands, (), ())
+    return Operands(x, baseline, operands, (), (), lanes=operands.lanes)
 
 
 # The methods: each takes all layers and returns their results.

@@ -264,3 +264,43 @@ def test_constants_inside_loops_branches_and_calls_become_operands():
     np.testing.assert_allclose(traced.run(traced.constants, 0.5), 0.5 * HEAD**4, rtol=1e-12)
     doubled = traced.run([2 * c for c in traced.constants], 0.5)
     np.testing.assert_allclose(doubled, 0.5 * (2 * HEAD) ** 4, rtol=1e-12)
+
+
+# How many examples are mapped over.
+
+SEEN = {
+    "nothing": (1, lambda see: see),
+    "a batch": (3, jax.vmap),
+    "under jit": (3, lambda see: jax.jit(jax.vmap(see))),
+    "two axes": (12, lambda see: jax.vmap(jax.vmap(see))),
+    "a gradient of it": (3, lambda see: jax.grad(lambda x: jax.vmap(see)(x).sum())),
+    "of a gradient": (3, lambda see: jax.vmap(jax.grad(lambda x: see(x).sum()))),
+    "in a loop": (4, lambda see: lambda x: jax.lax.map(jax.vmap(see), x)),
+    "around a jit": (1, lambda see: jax.vmap(jax.jit(see))),
+    "what is mapped is not used": (1, lambda see: jax.vmap(lambda x: see(jnp.ones(2)))),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_the_examples_that_a_function_is_mapped_over_are_counted(name):
+    count, around = SEEN[name]
+    seen = []
+
+    def see(x):
+        seen.append(jax_internals.mapped((x, 0.0)))
+        return x
+
+    around(see)(jnp.ones((3, 4, 2)))
+    assert set(seen) == {count}
+
+
+def test_examples_and_labels_that_are_mapped_apart_are_pairs():
+    seen = []
+    see = lambda x, label: seen.append(jax_internals.mapped((x, label)))
+    jax.vmap(jax.vmap(see, (None, 0)), (0, None))(jnp.ones((3, 2)), jnp.arange(5))
+    assert seen == [15]
+
+
+def test_a_tracer_that_nobody_knows_is_no_batch(monkeypatch):
+    monkeypatch.setattr(jax_internals.math, "prod", lambda sizes: 1 // 0)
+    assert jax_internals.mapped(jnp.ones(2)) == 1

@@ -203,11 +203,11 @@ def test_memory_grows_with_the_block():
 # Blocks that fit.
 
 
-def block(monkeypatch, megabytes: float, width: int, nodes=50, outputs=1) -> int:
+def block(monkeypatch, megabytes: float, width: int, nodes=50, outputs=1, lanes=1) -> int:
     monkeypatch.setattr(blocks, "memory", lambda: int(megabytes * 2**20))
     f = lambda x: jnp.sum(jnp.tanh(x))
     path = lambda t: t * jnp.ones(width, "float32")
-    return blocks.chunk(f, path, jnp.float32, nodes, outputs)
+    return blocks.chunk(f, path, jnp.float32, nodes, outputs, lanes)
 
 
 def test_a_block_takes_a_small_share_of_the_memory(monkeypatch):
@@ -233,6 +233,64 @@ def test_gradients_of_many_outputs_at_a_node_count_for_many_nodes(monkeypatch):
     assert block(monkeypatch, 1e5, width, nodes=64, outputs=4) == 2
     assert block(monkeypatch, 1e5, width, nodes=64, outputs=1000) == 1
     assert block(monkeypatch, 1e5, width, outputs=0) == 25
+
+
+def test_the_examples_of_a_batch_share_a_block(monkeypatch):
+    width = 1 << 14
+    sizes = [block(monkeypatch, 1e5, width, 64, lanes=n) for n in (1, 2, 8, 64, 1000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 16
+    assert sizes[2] <= 5
+    assert sizes[-1] == 1
+    # Weights are read for all examples at once: a block need not have many nodes.
+    wide = 1 << 20
+    assert [block(monkeypatch, 1e5, wide, 64, lanes=n) for n in (1, 2, 4)] == [4, 2, 1]
+
+
+def peaks(around, batches, nodes=50) -> list:
+    """Peak bytes of a batch of a model whose values at a node are 1.5 MiB."""
+    f = lambda x, w: jnp.sum(jnp.sin(jnp.sin(jnp.tanh(x[:, None] * w[None]))))
+    attribute = igjax.integrated_gradients(f, rule=igjax.rules.midpoint(nodes))
+    w = jax.ShapeDtypeStruct((1024,), "float32")
+    rows = [jax.ShapeDtypeStruct((n, 128), "float32") for n in batches]
+    explain = around(attribute)
+    return [igjax.cost(explain, x, 0.0, w).peak_bytes for x in rows]
+
+
+def test_memory_under_vmap_is_that_of_one_block():
+    seen = lambda attribute: jax.vmap(attribute, (0, None, None))
+    one, four, sixteen = peaks(seen, (1, 4, 16))
+    assert four < 1.5 * one
+    assert sixteen < 5 * four  # one node of each example: no block is smaller
+    assert peaks(seen, (16,), 1000)[0] < 1.1 * sixteen
+    hidden = lambda attribute: seen(jax.jit(attribute))
+    assert peaks(hidden, (16,))[0] > 2.5 * sixteen
+
+
+BATCHES = {
+    "jit": ((6, 4), lambda explain: jax.jit(explain)),
+    "twice": ((2, 3, 4), lambda explain: jax.vmap(explain, (0, None, None))),
+    "gradient": (
+        (6, 4),
+        lambda explain: jax.grad(lambda x, *rest: explain(x, *rest).values.sum()),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_blocks_of_a_batch_change_no_values(name):
+    shape, around = BATCHES[name]
+    x, w = np.random.default_rng(0).normal(size=shape), np.arange(1.0, 5.0)
+    f = lambda x, w: jnp.sum(jnp.tanh(x * w) ** 2)
+
+    def values(chunk_size):
+        rule = igjax.rules.gauss_legendre(16)
+        attribute = igjax.integrated_gradients(f, rule=rule, chunk_size=chunk_size)
+        found = around(jax.vmap(attribute, (0, None, None)))(x, 0.0, w)
+        return jax.tree.leaves(found)
+
+    for got, want in zip(values(None), values(5), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
 
 
 def test_a_huge_function_is_evaluated_point_by_point(monkeypatch):
