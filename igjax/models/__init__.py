@@ -19,9 +19,11 @@ except ImportError as error:
 
 from igjax.models import (
     data as data,
+    reviewer as reviewer,
     sentiment as sentiment,
     training as training,
 )
+from igjax.models.causal import CausalTransformer as CausalTransformer
 from igjax.models.char_lm import CharLM as CharLM
 from igjax.models.cnn import CNN as CNN
 from igjax.models.lstm import (
@@ -41,12 +43,14 @@ __all__ = [
     "CNN",
     "LSTM",
     "MLP",
+    "CausalTransformer",
     "CharLM",
     "LSTMClassifier",
     "SequenceLSTM",
     "SequenceTransformer",
     "TransformerClassifier",
     "data",
+    "reviewer",
     "sentiment",
     "training",
 ]

@@ -9,18 +9,16 @@ Only the weights (float16 on disk) and the words of the vocabulary ship, never a
 """
 
 import functools
-import importlib.resources
-import io
 import os
 import re
 import unicodedata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
+from igjax.models import _shipped
 from igjax.models.lstm import LSTMClassifier
 
 __all__ = [
@@ -37,6 +35,7 @@ __all__ = [
 PADDING = 0
 UNKNOWN = 1
 
+_FILE = "sentiment.npz"
 _WORDS = "vocabulary"
 _ACCURACY = "held_out_accuracy"
 
@@ -137,7 +136,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Sentiment:
         >>> bool(model.apply(params, jnp.array(praise, jnp.int32))[0] > 0)
         True
     """
-    arrays = _read(path)
+    arrays = _shipped.read(_FILE, path)
     vocabulary = tuple(arrays.pop(_WORDS).tobytes().decode().split("\n"))
     del arrays[_ACCURACY]
     flat = {name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()}
@@ -163,7 +162,7 @@ def held_out_accuracy(path: str | os.PathLike[str] | None = None) -> float:
         >>> held_out_accuracy() > 0.85
         True
     """
-    return float(_read(path)[_ACCURACY])
+    return float(_shipped.read(_FILE, path)[_ACCURACY])
 
 
 def save(path: str | os.PathLike[str], sentiment: Sentiment, accuracy: float) -> None:
@@ -179,8 +178,8 @@ def save(path: str | os.PathLike[str], sentiment: Sentiment, accuracy: float) ->
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Path(folder) / "copy.npz", load(), 0.5)
-        ...     held_out_accuracy(Path(folder) / "copy.npz")
+        ...     save(f"{folder}/copy.npz", load(), 0.5)
+        ...     held_out_accuracy(f"{folder}/copy.npz")
         0.5
     """
     flat = flax.traverse_util.flatten_dict(sentiment.params, sep="/")
@@ -189,24 +188,4 @@ def save(path: str | os.PathLike[str], sentiment: Sentiment, accuracy: float) ->
     }
     words = np.frombuffer("\n".join(sentiment.vocabulary).encode(), np.uint8)
     arrays |= {_WORDS: words, _ACCURACY: np.float32(accuracy)}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    _write_whole(Path(path), buffer.getvalue())
-
-
-def _read(path: str | os.PathLike[str] | None) -> dict[str, np.ndarray]:
-    shipped = importlib.resources.files("igjax.models") / "weights" / "sentiment.npz"
-    raw = shipped.read_bytes() if path is None else Path(path).read_bytes()
-    with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that no reader sees half a file."""
-    # Not tempfile, whose files nobody else may read.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    _shipped.write(path, arrays)

@@ -612,6 +612,7 @@ def test_a_layer_may_be_asked_for_twice():
             np.testing.assert_array_equal(result.delta, once.delta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [RULE, None], ids=["fixed", "adaptive"])
 def test_what_flows_through_two_arrays_of_one_name_is_counted_once(rule):
     def f(x):

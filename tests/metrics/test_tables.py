@@ -84,6 +84,7 @@ def test_a_table_goes_on_where_it_was(tmp_path):
         made(tmp_path, batches=[(ROWS[:3] + 1, 0.0), *BATCHES[1:]])
 
 
+@pytest.mark.slow
 def test_what_a_table_refuses(tmp_path):
     with pytest.raises(ValueError, match="table: methods must be names and functions"):
         made(tmp_path, {})
