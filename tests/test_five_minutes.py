@@ -1,9 +1,11 @@
 """From the README to a certified attribution of one's own model, by its words alone.
 
-The commands are those of the README, unchanged, in an environment that has nothing; the
-first lines are its first lines. What a newcomer would stumble over fails here.
+And on to a report for a colleague. The commands are those of the README, unchanged, in an
+environment that has nothing; the first lines are its first lines. What a newcomer would
+stumble over fails here.
 """
 
+import doctest
 import importlib.util
 import os
 import re
@@ -188,6 +190,29 @@ def test_from_the_readme_to_a_certified_attribution_of_an_own_model(newcomer, tm
     newcomer("python", "-m", "doctest", *flags, tmp_path / "first.txt")
     assert "tolerance met and verified" in newcomer("python", "-W", "error", "-c", OWN)
     newcomer("pip", "check")
+
+
+def report() -> str:
+    """The lines of the README that write a page for a colleague, without its prompts."""
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (block,) = (block for block in blocks if "report.html" in block)
+    return "".join(e.source for e in doctest.DocTestParser().get_examples(block))
+
+
+@pytest.mark.slow
+def test_and_on_to_a_report_for_a_colleague(newcomer, tmp_path, monkeypatch):
+    newcomer("pip", "install", "--quiet", "igjax[models,plots]")
+    newcomer("python", "-W", "error", "-c", OWN + report())
+    page = tmp_path / "report.html"
+    page.write_text(newcomer("cat", "report.html"), "utf8")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    check = importlib.import_module("check")
+    read = check.Page(page)
+    assert [a for a in read.loaded + read.links if not a.startswith(("data:", "#"))] == []
+    assert list(check.loads(read)) == []
+    assert "tolerance met and verified" in page.read_text("utf8")
+    assert "income" in page.read_text("utf8")
+    assert "the mean of the data" in page.read_text("utf8")
 
 
 PAGE = (ROOT / "docs" / "your_framework.md").read_text("utf8")
