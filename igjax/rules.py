@@ -221,7 +221,7 @@ def _named(rule: Rule, name: str) -> Rule:
     return rule
 
 
-def _maker(make: Callable[[int], Rule]) -> Callable[[int], Rule]:
+def _maker(make: Callable[[int], Rule]) -> Callable[..., Rule]:
     """Names what a maker makes after it, and keeps it: large tables cost a second."""
 
     @functools.cache

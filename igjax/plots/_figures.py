@@ -155,7 +155,7 @@ def labels(caller: str, names: Sequence[str] | None, count: int) -> list[str]:
 
 def largest(names: Sequence[str], order) -> list[str]:
     """The names of the features that are drawn; the last one says how many are not."""
-    shown, rest = [names[i] for i in order], len(names) - len(order)
+    shown, rest = [names[int(i)] for i in order], len(names) - len(order)
     return [*shown[:-1], f"{shown[-1]}\n({rest} smaller ones left out)"] if rest else shown
 
 

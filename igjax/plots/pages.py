@@ -132,9 +132,9 @@ def _of_features(result: Attribution, names, x) -> dict[str, Any]:
     records = to_records(result, names, x=x)
     column = lambda name: [record[name] for record in records]
     told = [""] * len(records) if x is None else [_scale.short(a) for a in column("x")]
-    numbers = (np.array(column(name), np.float64) for name in ("value", "error"))
+    values, errors = (np.array(column(name), np.float64) for name in ("value", "error"))
     heading = "" if x is None else "x"
-    return _page.bars(column("feature"), told, *numbers, "features", heading)
+    return _page.bars(column("feature"), told, values, errors, "features", heading)
 
 
 def _fact(thing) -> str:

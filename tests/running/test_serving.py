@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +189,8 @@ def test_a_mean_over_draws_is_served_with_its_sampling():
     raw = jax.random.key_data(inputs[0])
     run = jax.jit(lambda data, *rest: attribute(jax.random.wrap_key_data(data), *rest))
     served = export.deserialize(export.export(run)(raw, *inputs[1:]).serialize())
-    got, want = served.call(raw, *inputs[1:]), attribute(*inputs)
+    got: Any = served.call(raw, *inputs[1:])
+    want: Any = attribute(*inputs)
     assert (want.sampling > 0).any()
     np.testing.assert_allclose(got.sampling, want.sampling, rtol=1e-5)
 
