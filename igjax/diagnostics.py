@@ -63,6 +63,9 @@ def within(result: Attribution, tolerance: float) -> jax.Array:
 def report(result: Attribution) -> str:
     """The certificate of a result, with plain words on what can be trusted.
 
+    Of a mean over random draws it tells the error of the draws apart from that of the
+    rule; and it says so where the score did not change at all.
+
     Args:
         result: an `Attribution` of one example, a batch, or a Jacobian.
 

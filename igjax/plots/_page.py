@@ -89,7 +89,7 @@ def page(
 def words(s: Sentence, negative: str, positive: str) -> Words:
     """What a page shows of a sentence."""
     shares = [_scale.share(value, s.limit) for value in s.values]
-    amounts = [f"{_scale.number(v, s.limit, digits=4)}" for v in s.values]
+    amounts = [_scale.number(value, s.limit, digits=4) for value in s.values]
     hints = [f"{a} {error_of(s.errors, i)}".strip() for i, a in enumerate(amounts)]
     told = [
         "unknown: exactly 0" if unknown else _scale.typeset(hint)
@@ -162,7 +162,7 @@ def _template(caller: str):
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("igjax.plots"),
         autoescape=True,
-        finalize=lambda a: visible(a) if type(a) is str else a,  # not what is escaped
+        finalize=lambda a: visible(str(a)),  # also of what says that it is safe
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
