@@ -89,7 +89,9 @@ def train(key: jax.Array, texts: Sequence[str], *, steps: int = STEPS) -> review
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, following)
         return jnp.mean(losses, where=known)
 
-    pace = optax.warmup_cosine_decay_schedule(0.0, 3e-3, min(100, steps // 2), max(steps, 1))
+    pace = optax.warmup_cosine_decay_schedule(
+        0.0, 3e-3, min(100, steps // 2), max(steps, 1)
+    )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(pace))
     batches = _batches(data_key, _windows(texts, vocabulary), steps)
     trained = training.fit(loss, state, batches, optimizer)
