@@ -6,28 +6,39 @@ are those of the Jacobian: ten outputs take at most 6 times as long as one, and 
 0.75 times as long as ten separate calls.
 
 Devices are as many as there are; on a CPU virtual ones share its cores (`--devices`, each
-count in a process of its own), so that only the price of splitting shows there.
+count in a process of its own), so that only the price of splitting shows there. So beside
+the time stands what it is made of: the flops of each device, of which those of one device
+over those of all are the efficiency on paper, and what devices tell each other in the
+compiled program. Two processes of one device each are the last row.
+
+On paper (`--only paper`): what a decoder of seven billion parameters needs, its weights on
+eight devices, which fits no machine here; compiled for virtual ones, at toy size beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import warnings
 
+import _tensor_parallel as decoder
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _collectives import collectives
 from _models import NAMES, make
 from bench_fixed_rules import device, pin, timed
 
 import igjax
 
-NODES = 50
+NODES, SHARED = 50, 2000
+SECTIONS = ("sweeps", "devices", "paper", "outputs")
 ONE_BAR, SEPARATE_BAR = 6.0, 0.75
 
 
@@ -111,6 +122,18 @@ def show(name: str, sizes, seconds) -> None:
     print(f"  {name:22s}", *cells, f"  exponent {growth[0]:.2f}", flush=True)
 
 
+def sweeps(options) -> None:
+    """Print a line for each quantity."""
+    for name, (make_run, sizes) in SWEEPS.items():
+        show(name, sizes, medians([make_run(size) for size in sizes], options.repeats))
+
+
+def all_outputs(options) -> None:
+    """Print a line for each model."""
+    for name in options.models:
+        outputs(name, options.repeats)
+
+
 def outputs(name: str, repeats: int) -> None:
     """Print what ten outputs of one sweep cost, and the bars."""
     case = make(name)
@@ -136,45 +159,129 @@ def outputs(name: str, repeats: int) -> None:
     )
 
 
-def print_devices(count: int, repeats: int) -> None:
-    """Print the seconds of a batch, and of one example's nodes, spread over devices."""
+def figures(mesh, repeats: int) -> list[dict]:
+    """A batch, and one example's nodes, spread over a mesh: seconds, flops, exchanges."""
     case = make("mlp")
     f = lambda x: case.f(x, case.labels[0], case.params)
-    zero = np.zeros_like(case.inputs[0])
-    mesh = jax.make_mesh((count,), ("all",), devices=jax.devices()[:count])
-    rule = igjax.rules.gauss_legendre(NODES)
-    attribute = igjax.integrated_gradients(f, rule=rule)
-    batched = igjax.sharded(attribute, mesh, (0, None))
-    rule = igjax.rules.split(igjax.rules.midpoint(2000), "all")
-    attribute = igjax.integrated_gradients(f, rule=rule)
-    split = igjax.sharded(attribute, mesh, None)
-    runs = [
-        lambda: jax.block_until_ready(batched(case.inputs, zero)),
-        lambda: jax.block_until_ready(split(case.inputs[0], zero)),
-    ]
+    zero, axis = np.zeros_like(case.inputs[0]), mesh.axis_names[0]
+    whole, shared = igjax.rules.gauss_legendre(NODES), igjax.rules.midpoint(SHARED)
+    split = igjax.rules.split(shared, axis)
+    batch = igjax.sharded(igjax.integrated_gradients(f, rule=whole), mesh, (0, None))
+    nodes = igjax.sharded(igjax.integrated_gradients(f, rule=split), mesh, None)
+    calls = ((batch, (case.inputs, zero)), (nodes, (case.inputs[0], zero)))
+    runs = [lambda c=c, a=a: jax.block_until_ready(c(*a)) for c, a in calls]
     for run in runs:
         run()
-    print(json.dumps(medians(runs, repeats)))
+    return [
+        {
+            "seconds": seconds,
+            "flops": igjax.cost(call, *args).flops[0],
+            "told": collectives(jax.jit(call).lower(*args).compile().as_text()),
+        }
+        for seconds, (call, args) in zip(medians(runs, repeats), calls, strict=True)
+    ]
+
+
+def print_devices(count: int, repeats: int) -> None:
+    """Print the figures of so many devices of this process."""
+    mesh = jax.make_mesh((count,), ("all",), devices=jax.devices()[:count])
+    print(json.dumps(figures(mesh, repeats)))
+
+
+def print_process(address: str, index: int, repeats: int) -> None:
+    """Print the figures of two processes of one device each, as this one sees them."""
+    jax.distributed.initialize(address, num_processes=2, process_id=index)
+    print(json.dumps(figures(jax.make_mesh((2,), ("all",)), repeats)))
+
+
+def child(options, count: int, *more: str):
+    """This script in another process, with so many virtual devices on a CPU."""
+    flags = f"--xla_force_host_platform_device_count={count}"
+    return subprocess.Popen(
+        [sys.executable, __file__, "--repeats", str(options.repeats), *more],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": flags},
+    )
+
+
+def answer(process):
+    """What a child has printed last, as JSON."""
+    output, _ = process.communicate()
+    if process.returncode:
+        sys.exit(f"bench_scaling: {process.args} failed.")
+    return json.loads(output.splitlines()[-1])  # the library of exchanges talks as well
 
 
 def devices(options) -> None:
-    """Print both lines of the devices."""
-    command = [sys.executable, __file__, "--repeats", str(options.repeats), "--devices-of"]
-    figures = []
-    for count in options.devices:
-        flags = f"--xla_force_host_platform_device_count={count}"
-        done = subprocess.run(
-            [*command, str(count)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env={**os.environ, "XLA_FLAGS": flags},
-        )
-        figures.append(json.loads(done.stdout))
-    for name, seconds in zip(
-        ("64 inputs (mlp)", "2000 nodes (mlp)"), zip(*figures, strict=True), strict=True
-    ):
-        show(name, options.devices, seconds)
+    """Print both tables of the devices."""
+    rows = {
+        str(n): answer(child(options, n, "--devices-of", str(n))) for n in options.devices
+    }
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        address = f"localhost:{s.getsockname()[1]}"
+    both = [child(options, 1, "--process-of", address, str(i)) for i in range(2)]
+    rows["2 processes"], _ = map(answer, both)
+    for k, name in enumerate(("64 inputs (mlp)", f"{SHARED} nodes of one input (mlp)")):
+        print(f"\n| {name}, devices | ms | flops of a device | efficiency | exchanges |")
+        print("|---|---|---|---|---|")
+        for count, found in rows.items():
+            row, used = found[k], int(count.split()[0])
+            efficiency = rows[str(options.devices[0])][k]["flops"] / (used * row["flops"])
+            cells = f"{1e3 * row['seconds']:.1f} | {row['flops']:.3g} | {efficiency:.3f}"
+            print(f"| {count} | {cells} | {exchanges(row['told'])} |")
+
+
+def exchanges(told) -> str:
+    """The collectives of one program, in words."""
+    return ", ".join(f"{n} {k}, {b:,} bytes" for k, (n, b) in told.items()) or "none"
+
+
+def print_paper(nodes: int) -> None:
+    """Print what a decoder needs whose weights lie on eight devices, toy and full size."""
+    kind = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("model",), axis_types=kind)
+    explain, columns = decoder.attribute(nodes), {}
+    for name, size in {"toy": decoder.TOY, "full": decoder.FULL}.items():
+        args = decoder.operands(size, mesh)
+        known = igjax.cost(explain, *args)
+        text = jax.jit(explain).lower(*args).compile().as_text()
+        laws = decoder.flops(size, nodes), decoder.summed(size, nodes)
+        columns[name] = (size, known, collectives(text), *laws)
+    print("| | " + " | ".join(columns) + " | full / toy |\n|---|---|---|---|")
+    for field in decoder.Size._fields:
+        toy, full = (getattr(column[0], field) for column in columns.values())
+        print(f"| {field} | {toy} | {full} | {full / toy:.0f} |")
+    told = lambda c, k: sum(pair[k] for pair in c[2].values())
+    lines = {
+        "flops, counted on the jaxpr": lambda c: c[1].flops[0],
+        "flops, by the law": lambda c: c[3],
+        "flops of each device": lambda c: c[1].flops[0] / 8,
+        "bytes of weights on each device": lambda c: held(c[0], mesh),
+        "peak bytes of each device": lambda c: c[1].peak_bytes,
+        "collectives": lambda c: told(c, 0),
+        "their bytes": lambda c: told(c, 1),
+        "bytes, by the law, bfloat16": lambda c: c[4],
+    }
+    for name, line in lines.items():
+        toy, full = map(line, columns.values())
+        print(f"| {name} | {toy:.4g} | {full:.4g} | {full / toy:.4g} |")
+    for name, column in columns.items():
+        print(f"\n{name}: {exchanges(column[2])}")
+
+
+def held(size, mesh) -> int:
+    """Bytes of weights on one device."""
+    kept = lambda a: math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize
+    return sum(map(kept, jax.tree.leaves(decoder.weights(size, mesh))))
+
+
+def paper(options) -> None:
+    """Print the table of what no machine here could run."""
+    print(f"\non paper: {options.paper} nodes, 8 devices; compiled, nothing allocated\n")
+    process = child(options, 8, "--paper-of", str(options.paper))
+    print(process.communicate()[0])
 
 
 def main() -> None:
@@ -184,21 +291,27 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--devices", nargs="*", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--cores", type=int, default=0, help="pin to so many cores")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--paper", type=int, default=32, help="nodes on paper")
     parser.add_argument("--devices-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--process-of", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--paper-of", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     pin(options.cores)
     warnings.simplefilter("ignore")
     if options.devices_of:
-        print_devices(options.devices_of, options.repeats)
-        return
-    print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}\n")
-    for name, (make_run, sizes) in SWEEPS.items():
-        show(name, sizes, medians([make_run(size) for size in sizes], options.repeats))
-    print("\ndevices")
-    devices(options)
-    print("\noutputs")
-    for name in options.models:
-        outputs(name, options.repeats)
+        return print_devices(options.devices_of, options.repeats)
+    if options.process_of:
+        address, index = options.process_of
+        return print_process(address, int(index), options.repeats)
+    if options.paper_of:
+        return print_paper(options.paper_of)
+    print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}")
+    for section in options.only:
+        print(f"\n{section}")
+        {"sweeps": sweeps, "devices": devices, "paper": paper, "outputs": all_outputs}[
+            section
+        ](options)
 
 
 if __name__ == "__main__":

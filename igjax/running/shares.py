@@ -21,8 +21,6 @@ try:
 except ImportError:
     fcntl = None
 
-__all__ = ["claimed", "joined"]
-
 _THERE, _DOOR, _FIRST = 0, 1, 2  # bytes of the file
 
 
