@@ -39,7 +39,7 @@ def own(count: int) -> dict[str, _suites.Suite]:
 
 def pretrained(count: int) -> dict[str, Callable[[], _suites.Suite]]:
     """The suites of real pretrained models, built when asked for."""
-    from _pretrained import efficientnet, magika, silero
+    from _pretrained import efficientnet, magika, silero, smollm2
 
     def suite(problem, kind, fine):
         cast = lambda a: np.asarray(a, np.float64 if a.dtype.kind == "f" else a.dtype)
@@ -57,6 +57,7 @@ def pretrained(count: int) -> dict[str, Callable[[], _suites.Suite]]:
         "efficientnet": lambda: suite(
             efficientnet.problem(count=min(count, 16)), "kinked", 8000
         ),
+        "smollm2": lambda: suite(smollm2.problem(count=min(count, 12)), "smooth", 800),
     }
 
 

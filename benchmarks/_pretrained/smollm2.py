@@ -171,16 +171,17 @@ def _torch_scores(params, device="cpu"):
 
     def rotated(x):
         angles = torch.tensor(_angles(*x.shape[-2:]), device=device)
-        turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+        turns = torch.polar(torch.ones_like(angles), angles)
         pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
-        return torch.view_as_real(pairs * turns).flatten(-2)
+        return torch.view_as_real(pairs * turns.to(pairs.dtype)).flatten(-2)
 
     def block(x, layer):
         y = norm(x, layer["attn_norm"])
-        heads = lambda w: (
-            (y @ w.T).unflatten(-1, (-1, x.shape[-1] // HEADS)).transpose(1, 2)
+        heads = (-1, x.shape[-1] // HEADS)
+        q, k, v = (
+            (y @ layer[f"attn_{name}"].T).unflatten(-1, heads).transpose(1, 2)
+            for name in "qkv"
         )
-        q, k, v = (heads(layer[f"attn_{name}"]) for name in "qkv")
         q, k = rotated(q), rotated(k)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         x = x + y.transpose(1, 2).flatten(-2) @ layer["attn_output"].T
