@@ -39,7 +39,7 @@ def explainer(tolerance: float, *, compare: bool) -> Callable[[str], Explanation
 
     model, params, vocabulary = sentiment.load()
     embed, f = igjax.from_embedding(logit)
-    steps = igjax.integrated_gradients(f, rule=igjax.rules.gauss_legendre(STEPS))
+    by = lambda rule: igjax.integrated_gradients(f, rule=rule)
 
     def explain(text: str) -> Explanation:
         tokens = sentiment.tokenize(text, vocabulary)
@@ -51,11 +51,8 @@ def explainer(tolerance: float, *, compare: bool) -> Callable[[str], Explanation
         ids[: len(read)] = [token.id for token in read]
         args = jnp.asarray(ids), jnp.int32(len(read)), params
         x, baseline = embed(*args), embed(jnp.asarray(unknown), *args[1:])
-
-        def ask(tolerance):
-            rule = igjax.rules.adaptive(tolerance)
-            return igjax.integrated_gradients(f, rule=rule)(x, baseline, *args)
-
+        ask = lambda tolerance: by(igjax.rules.adaptive(tolerance))(x, baseline, *args)
+        steps = by(igjax.rules.gauss_legendre(STEPS))
         result, asked = _good_for_words(ask, tolerance)
         return Explanation(
             text=text,
