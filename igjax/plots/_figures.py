@@ -13,6 +13,7 @@ import numpy as np
 
 from igjax.attribution import Attribution, Status
 from igjax.plots import _scale
+from igjax.plots._sentence import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,12 +140,12 @@ def check_several(caller: str, results: Mapping[str, Attribution]) -> None:
 
 
 def labels(caller: str, names: Sequence[str] | None, count: int) -> list[str]:
-    """The names of features, by default their numbers.
+    """The names of features, safe to show; by default their numbers.
 
     Raises:
         ValueError: if there are more or fewer of them.
     """
-    found = [str(i) for i in range(count)] if names is None else [str(n) for n in names]
+    found = [visible(str(n)) for n in (range(count) if names is None else names)]
     if len(found) != count:
         raise ValueError(
             f"{caller}: there must be a name for each of the {count} features, got "

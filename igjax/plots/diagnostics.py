@@ -10,6 +10,7 @@ import numpy as np
 from igjax import diagnostics, paths as curves
 from igjax.attribution import Status
 from igjax.plots import _figures, _scale
+from igjax.plots._sentence import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,7 +232,7 @@ def landscape(
     _contours(axes, f, np.concatenate([*lines, [x, baseline]]))
     for (name, line), dash in zip(zip(drawn, lines, strict=True), DASHES, strict=False):
         style = {"color": _scale.sides(1), "linestyle": dash, "linewidth": 2}
-        axes.plot(*line.T, label=name, **style)
+        axes.plot(*line.T, label=visible(name), **style)
     ends = np.stack([baseline, x])
     axes.scatter(*ends.T, c=["white", "0.1"], edgecolor="0.1", s=45, zorder=3)
     for end, name in zip(ends, ("baseline", "x"), strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 from igjax.attribution import Attribution
 from igjax.plots import _figures, _scale
 from igjax.plots._batches import beeswarm as beeswarm, summary as summary
+from igjax.plots._sentence import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,7 +170,7 @@ def compare(
         (points,) = axes.plot(
             values[order], places, MARKERS[number], linestyle="none", **style
         )
-        points.set_label(name)
+        points.set_label(visible(name))
         _figures.whiskers(axes, values[order], places, errors[order])
     axes.axvline(0.0, color="0.25", linewidth=0.8)
     _figures.named_rows(axes, shown)
@@ -204,7 +205,7 @@ def _told(caller: str, labels: Sequence[str], x) -> list[str]:
             f"features, got shape {np.shape(found)}."
         )
     return [
-        f"{label} = {_scale.typeset(_scale.short(value))}"
+        f"{label} = {visible(_scale.typeset(_scale.short(value)))}"
         for label, value in zip(labels, found, strict=True)
     ]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from igjax.attribution import Attribution
 from igjax.plots import _figures, _scale
+from igjax.plots._sentence import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -310,7 +311,7 @@ def side_by_side(
     each = zip(panels, results.items(), planes, strict=True)
     for panel, (name, result), (values, errors) in each:
         _heat(panel, values, errors, scale)
-        panel.set_title(name, fontsize="medium", parse_math=False)
+        panel.set_title(visible(name), fontsize="medium", parse_math=False)
         _figures.note(panel, "", result, 30)
     _figures.color_bar(panels, scale, limit)
     return panels

@@ -11,6 +11,7 @@ import numpy as np
 
 from igjax.attribution import Attribution
 from igjax.plots import _figures, _scale
+from igjax.plots._sentence import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +63,7 @@ def stacked(results: Mapping[str, Attribution], ax: "Axes | None" = None) -> "Ax
             values.sum(), place, xerr=error if np.isfinite(error) else 0, fmt="D", **style
         )
     axes.axvline(0.0, color="0.25", linewidth=0.8)
-    axes.set_yticks(np.arange(len(results)), list(results), parse_math=False)
+    axes.set_yticks(np.arange(len(results)), list(map(visible, results)), parse_math=False)
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -695,5 +695,28 @@ def save():
     np.savez_compressed(PICTURES, **made)
 
 
+HOSTILE = "debt\u202e\x1b[2J\ud800"
+SHOWN = r"debt\u202e\x1b[2J\ud800"
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda one, several: features.bars(one, [HOSTILE, "b"]),
+        lambda one, several: features.waterfall(one, [HOSTILE, "b"], x=[HOSTILE, "c"]),
+        lambda one, several: features.compare(several, [HOSTILE, "b"]),
+        lambda one, several: features.compare(several),
+        lambda one, several: layers.stacked(several),
+    ],
+)
+def test_names_are_shown_and_never_obeyed(draw):
+    one = result([1.0, -2.0])
+    axes = draw(one, {HOSTILE: one, "other": one})
+    axes.figure.draw_without_rendering()
+    texts = [text.get_text() for text in axes.figure.findobj(Text)]
+    assert any(SHOWN in text for text in texts)
+    assert not any("\u202e" in text or "\x1b" in text for text in texts)
+
+
 if __name__ == "__main__":
     save()
