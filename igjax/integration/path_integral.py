@@ -6,6 +6,7 @@ $$\int_0^1 \nabla f(\gamma(t)) \cdot \dot\gamma(t)\,dt
 feature by feature. One call of `integrand` is one gradient; the same gradients, weighted
 by the error weights of the rule, give the error estimate. Everything is done in blocks
 of `chunk_size` nodes, and only running sums are kept: memory does not grow with the rule.
+Small blocks are weighed several at a time, as many as take no more memory than the sums.
 Devices that share the nodes add up their sums, before any error is made of them.
 """
 
@@ -85,8 +86,10 @@ def weighted_sums(f, path, dtype, rule, chunk_size, pull=None):
         nodes, rows = _own(nodes, rows, rule.axis_name)
     blocks = -(-len(nodes) // chunk_size)
     size = -(-len(nodes) // blocks)  # blocks of equal size, at most chunk_size
-    nodes, rows = _padded(nodes, rows, blocks * size)
-    rows = rows.reshape(-1, blocks, size)
+    turns = _turns(len(rows) // size, blocks)
+    blocks = -(-blocks // turns)
+    nodes, rows = _padded(nodes, rows, blocks * turns * size)
+    rows = rows.reshape(-1, blocks, turns * size)
     if pull is None:
         parts_at, pull = lambda t: integrand(f, path, t)[1], lambda sums: sums
     else:
@@ -94,18 +97,35 @@ def weighted_sums(f, path, dtype, rule, chunk_size, pull=None):
 
     def add(sums, block):
         t, w = block
-        parts = jax.vmap(parts_at)(t)
+        parts = jax.vmap(parts_at)(t) if turns == 1 else _in_turn(parts_at, t, turns)
         weigh = lambda a: jnp.tensordot(w.astype(a.dtype), a, 1, precision="highest")
         return jax.tree.map(lambda s, a: s + weigh(a), sums, parts), None
 
     kinds = shapes(parts_at, nodes[0])
     zero = lambda a: spread_like(jnp.zeros((len(rows), *a.shape), a.dtype), a, 1)
     zeros = varying(jax.tree.map(zero, kinds), kinds)
-    blocks_of = (nodes.reshape(blocks, size), rows.swapaxes(0, 1))
+    blocks_of = (nodes.reshape(blocks, turns * size), rows.swapaxes(0, 1))
     sums, _ = jax.lax.scan(add, zeros, blocks_of)
     if rule.axis_name is not None:
         sums = jax.lax.psum(sums, rule.axis_name)
     return pull(sums)
+
+
+def _turns(most: int, blocks: int) -> int:
+    """How many blocks are weighed together: about as many as may, and divide them well.
+
+    Where sums are large, of many outputs, moving them costs as much as the gradients.
+    """
+    most = max(1, min(most, blocks))
+    return min(range(most, most // 2, -1), key=lambda n: -(-blocks // n) * n)
+
+
+def _in_turn(parts_at, t, turns: int):
+    """`parts_at` all of t, in so many blocks one after the other."""
+    if turns == t.size:  # without an axis of one node, which CPUs are slower with
+        return jax.lax.map(parts_at, t)
+    parts = jax.lax.map(jax.vmap(parts_at), t.reshape(turns, -1))
+    return jax.tree.map(lambda a: a.reshape(t.size, *a.shape[2:]), parts)
 
 
 def _own(nodes, rows, axis_name: str):

@@ -7,6 +7,7 @@ import pytest
 
 import igjax
 from igjax._program import blocks
+from igjax.integration import path_integral
 from tests.registry import QUICKLY
 
 WIDTH = 256
@@ -245,6 +246,11 @@ def test_the_examples_of_a_batch_share_a_block(monkeypatch):
     # Weights are read for all examples at once: a block need not have many nodes.
     wide = 1 << 20
     assert [block(monkeypatch, 1e5, wide, 64, lanes=n) for n in (1, 2, 4)] == [4, 2, 1]
+
+
+def test_small_blocks_are_weighed_several_at_a_time():
+    turns = [path_integral._turns(*sizes) for sizes in ((6, 50), (6, 32), (0, 3), (6, 1))]
+    assert turns == [5, 4, 1, 1]
 
 
 def peaks(around, batches, nodes=50) -> list:
