@@ -99,9 +99,21 @@ def norm(layer):
     return made
 
 
-def questions(size: int):
+def plain(tokens, model):
+    """Logits, as people write it."""
+    return model(tokens)
+
+
+def sparing(tokens, model):
+    """The same, whose blocks are computed once more on the way back."""
+    x = model.embed(tokens)
+    for block in model.blocks:
+        x = jax.checkpoint(lambda x, block=block: block(x))(x)
+    return model.embed.attend(model.norm(x))
+
+
+def questions(size: int, g=plain):
     """Names, functions to explain and what they are asked, for a text of that length."""
-    g = lambda tokens, model: model(tokens)
     return {
         "one token": (igjax.language.next_token(g), (5,)),
         "contrast": (igjax.language.contrast(g), (5, 6)),
@@ -145,6 +157,13 @@ def distance(ours, theirs) -> float:
     return float(np.abs(ours - theirs).sum() / np.abs(ours).sum())
 
 
+def peak(f, rule, tokens, asked, model) -> str:
+    """The memory of a call, in MiB, one node at a time."""
+    attribute = igjax.token_attributions(f, rule=rule, chunk_size=1)
+    known = igjax.cost(attribute, tokens, 0, *asked, model).peak_bytes
+    return "" if known is None else f"{known / 2**20:.0f}"
+
+
 def row(size: int, name: str, repeats: int, model, twin) -> list[str]:
     """One line of the table."""
     f, asked = questions(size)[name]
@@ -153,7 +172,9 @@ def row(size: int, name: str, repeats: int, model, twin) -> list[str]:
     attribute = igjax.token_attributions(f, rule=rule)
     run = lambda: np.asarray(attribute(tokens, 0, *asked, model).values)
     spent = median(run, repeats)
-    peak = igjax.cost(attribute, tokens, 0, *asked, model).peak_bytes
+    peaks = [peak(f, rule, tokens, asked, model)]
+    f, asked = questions(size, sparing)[name]
+    peaks.append(peak(f, rule, tokens, asked, model))
     theirs = []
     for block in BLOCKS:
         again, calls = peer(twin, tokens, name, block)
@@ -167,7 +188,7 @@ def row(size: int, name: str, repeats: int, model, twin) -> list[str]:
         f"{spent:.3g}",
         f"{min(theirs):.3g}",
         f"{min(theirs) / spent:.2f}",
-        "" if peak is None else f"{peak / 2**20:.0f}",
+        *peaks,
         f"{distance(values, found):.0e}",
     ]
 
@@ -179,7 +200,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     print(device() + "\n", flush=True)
-    columns = ("tokens", "asked", "igjax, s", "Captum, s", "ratio", "igjax, MiB", "apart")
+    columns = (
+        "tokens",
+        "asked",
+        "igjax, s",
+        "Captum, s",
+        "ratio",
+        "MiB",
+        "MiB, checkpoint",
+        "apart",
+    )
     print("| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|", flush=True)
     model = ours()
     twin = Twin(model).eval()

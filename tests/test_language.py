@@ -13,12 +13,12 @@ from igjax._program import blocks
 from igjax.models import CausalTransformer, reviewer
 
 TOKENS = jnp.array([3, 1, 4, 1, 5, 9], jnp.int32)
-RULE = igjax.rules.gauss_legendre(12)
+RULE = igjax.rules.gauss_legendre(8)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return CausalTransformer(11, width=16, heads=2, layers=2, rngs=nnx.Rngs(0))
+    return CausalTransformer(11, width=8, heads=2, layers=1, rngs=nnx.Rngs(0))
 
 
 def g(tokens, model):
@@ -75,7 +75,7 @@ def test_half_precision_is_read_in_float32(model):
 # What tokens get.
 
 
-@pytest.mark.parametrize("baseline", [0, 7])
+@pytest.mark.parametrize("baseline", [0, pytest.param(7, marks=pytest.mark.slow)])
 def test_values_are_the_sums_over_the_embeddings(model, baseline):
     f = language.next_token(g)
     result = igjax.token_attributions(f, rule=RULE)(TOKENS, baseline, 2, model)
@@ -96,6 +96,7 @@ def test_a_table_has_a_row_for_each_text_that_ends_there(model):
         assert not row[place:].any()  # exactly
 
 
+@pytest.mark.slow
 def test_a_whole_text_is_the_sum_of_its_tokens(model):
     attribute = lambda f: igjax.token_attributions(f, rule=RULE)(TOKENS, 0, None, model)
     table = attribute(language.each_token(g))
@@ -108,9 +109,9 @@ def test_baselines_are_tokens_or_embeddings(model):
     attribute = igjax.token_attributions(language.next_token(g), rule=RULE)
     values = lambda baseline: attribute(TOKENS, baseline, 2, model).values
     table = model.embed.embedding[...]
-    for same in (jnp.full(6, 7), table[7], jnp.tile(table[7], (6, 1)), np.int64(7)):
+    for same in (jnp.full(6, 7), table[7], jnp.tile(table[7], (6, 1))):
         np.testing.assert_allclose(values(7), values(same), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(values(0.0), values(jnp.zeros(16)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(values(0.0), values(jnp.zeros(8)), rtol=1e-5, atol=1e-6)
     kept = values(TOKENS.at[2].set(0))  # only what differs gets anything
     assert np.flatnonzero(kept).tolist() == [2]
 
@@ -125,6 +126,7 @@ def test_padding_on_the_right_changes_nothing(model):
     assert not results.values[1, 4:].any()
 
 
+@pytest.mark.slow
 def test_half_precision_says_what_it_knows(model):
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), nnx.state(model))
     half = nnx.merge(nnx.graphdef(model), half)
@@ -135,6 +137,7 @@ def test_half_precision_says_what_it_knows(model):
     assert np.abs(result.values - exact).sum() < 0.05 * np.abs(exact).sum()
 
 
+@pytest.mark.slow
 def test_it_is_compiled_once(model):
     traced = []
 
@@ -155,6 +158,7 @@ def test_it_is_compiled_once(model):
     assert again - first <= first  # at the most once for a transform
 
 
+@pytest.mark.slow
 def test_other_methods_go_by_tokens(model):
     f = language.next_token(g)
     attribute = igjax.token_attributions(f, method=igjax.perturbation.ablation)
@@ -183,6 +187,7 @@ def test_models_of_linen_with_two_tables():
     assert not np.triu(table.values, 1).any()
 
 
+@pytest.mark.slow
 def test_outputs_are_pulled_back_in_blocks(model, monkeypatch):
     f = language.each_token(g)
     tokens = jnp.tile(TOKENS, 4)
@@ -316,7 +321,7 @@ def test_caches_are_refused():
         (jnp.ones(6), 0, TypeError, "tokens must be integers"),
         (jnp.zeros(0, int), 0, TypeError, "tokens must be integers"),
         (TOKENS, jnp.zeros(5, int), ValueError, r"fits tokens, of shape \(6,\)"),
-        (TOKENS, jnp.zeros((6, 3)), ValueError, r"embeddings, of shape \(6, 16\)"),
+        (TOKENS, jnp.zeros((6, 3)), ValueError, r"embeddings, of shape \(6, 8\)"),
     ],
 )
 def test_tokens_and_baselines_that_do_not_fit(model, tokens, baseline, error, said):
@@ -328,6 +333,7 @@ def test_tokens_and_baselines_that_do_not_fit(model, tokens, baseline, error, sa
 # The model that ships.
 
 
+@pytest.mark.slow
 def test_the_reviewer_is_explained_by_its_words():
     model, vocabulary = reviewer.load()
     tokens = jnp.asarray(reviewer.encode("one of the worst films i have ever", vocabulary))

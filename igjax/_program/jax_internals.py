@@ -632,7 +632,7 @@ def _mapped(tree) -> int:
                 value = around.val
             else:
                 value = getattr(around, "primal", None)
-    return math.prod(sizes.values())
+    return max(math.prod(sizes.values()), 1)  # of no examples, one
 
 
 def on_mesh(tree) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 
 from igjax import _checks
 from igjax.attribution import Attribution
-from igjax.running.shares import claimed, joined
+from igjax.running._shares import claimed, joined
 from igjax.running.storage import load, save
 
 __all__ = ["attribute_batches"]

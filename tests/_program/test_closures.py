@@ -837,6 +837,7 @@ def test_evaluation_mode_is_seen():
         assert weight_seen(f) == pytest.approx(3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("op_by_op")
 def test_ids_reused_by_new_closures_bring_no_old_program_back():
     def make(w):

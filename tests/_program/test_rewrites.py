@@ -138,6 +138,7 @@ def test_pools_keep_values_and_ties(strides, window, padding):
     agrees(lambda xs: jax.lax.map(lambda x: (largest(x), total(x)), xs), kinds, 1e-12)
 
 
+@pytest.mark.slow
 def test_what_is_rewritten_has_derivatives_itself():
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 12))
     pooled = pool(lax.max, -jnp.inf, (3, 3), (2, 2), "SAME")

@@ -405,6 +405,7 @@ def states(x):
     return np.array([sum(0.5 ** (t - s) * x[s] for s in range(t + 1)) for t in range(3)])
 
 
+@pytest.mark.slow
 def test_the_steps_of_a_loop_are_a_stack():
     assert igjax.layer_names(recurrent)(X) == ("state",)
     np.testing.assert_allclose(igjax.layer_activation(recurrent, "state")(X), states(X))

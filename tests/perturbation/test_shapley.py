@@ -162,6 +162,7 @@ def test_many_scores_are_read_by_least_squares_and_cover():
     assert np.max(np.abs(result.values - exact)) < 3 * np.max(result.error)
 
 
+@pytest.mark.slow
 def test_least_squares_are_exact_up_to_order_two():
     game = second_order(24)
     result = shapley_values(game.f, budget=2400)(KEY, np.ones(24), 0.0)

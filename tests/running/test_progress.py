@@ -40,6 +40,7 @@ def said(terminal):
     return {re.sub(r"\d+", "N", line) for line in terminal.getvalue().split("\r\x1b[K")}
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told(monkeypatch):
     terminal = watched(monkeypatch)
     result = igjax.progress(ATTRIBUTE)(X, 0.0, W)
