@@ -304,7 +304,8 @@ def _build(caller, recipe, call, path, static, chunk_size, operands, scalar, fir
         def run(lanes, constants, operands):
             operands = varying(operands, (constants, operands))
             x, baseline, given, rule, asked = operands
-            bound = Operands(*_fit(x, baseline), given, *constants, asked, lanes)
+            more: Any = {"asked": asked, "lanes": lanes}
+            bound = Operands(*_fit(x, baseline), given, *constants, **more)
             return recipe(f, along, bound, rule, chunk_size)
 
         def fast(constants, operands, lanes):

@@ -632,7 +632,7 @@ def _mapped(tree) -> int:
                 value = around.val
             else:
                 value = getattr(around, "primal", None)
-    return max(math.prod(sizes.values()), 1)  # of no examples, one
+    return max(1, math.prod(sizes.values()))  # an empty batch is as good as one
 
 
 def on_mesh(tree) -> bool:

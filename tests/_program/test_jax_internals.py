@@ -271,6 +271,7 @@ def test_constants_inside_loops_branches_and_calls_become_operands():
 SEEN = {
     "nothing": (1, lambda see: see),
     "a batch": (3, jax.vmap),
+    "an empty one": (1, lambda see: lambda x: jax.vmap(see)(x[:0])),
     "under jit": (3, lambda see: jax.jit(jax.vmap(see))),
     "two axes": (12, lambda see: jax.vmap(jax.vmap(see))),
     "a gradient of it": (3, lambda see: jax.grad(lambda x: jax.vmap(see)(x).sum())),
