@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 import igjax
 from igjax import language
@@ -89,10 +90,12 @@ def test_a_table_has_a_row_for_each_text_that_ends_there(model):
     table = igjax.token_attributions(language.each_token(g))(TOKENS, 0, places, model)
     assert table.values.shape == (2, 6)
     assert table.converged.all()
-    one = igjax.token_attributions(language.next_token(g), rule=RULE)
+    exact = igjax.rules.gauss_legendre(60)
+    one = igjax.token_attributions(language.next_token(g), rule=exact)
     for row, place in zip(table.values, [2, 5], strict=True):
         alone = one(TOKENS[:place], 0, TOKENS[place], model)
-        np.testing.assert_allclose(row[:place], alone.values, rtol=1e-3, atol=1e-5)
+        off = np.abs(row[:place] - alone.values).sum()
+        assert off < 0.01 * np.abs(alone.values).sum()
         assert not row[place:].any()  # exactly
 
 
@@ -131,7 +134,8 @@ def test_half_precision_says_what_it_knows(model):
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), nnx.state(model))
     half = nnx.merge(nnx.graphdef(model), half)
     f = language.next_token(g)
-    exact = igjax.token_attributions(f, rule=RULE)(TOKENS, 0, 2, model).values
+    exact = igjax.rules.gauss_legendre(200)
+    exact = igjax.token_attributions(f, rule=exact)(TOKENS, 0, 2, model).values
     result = igjax.token_attributions(f)(TOKENS, 0, 2, half)
     assert igjax.Status(int(result.status)).name in ("TOLERANCE_MET", "ROUNDING")
     assert np.abs(result.values - exact).sum() < 0.05 * np.abs(exact).sum()
@@ -204,7 +208,7 @@ def test_memory_does_not_grow_with_the_outputs(monkeypatch):
     table = jnp.ones((9, 64))
 
     def g(tokens, table, weights):
-        x = jax.ad_checkpoint.checkpoint_name(table[tokens], "words")
+        x = checkpoint_name(table[tokens], "words")
         for _ in range(8):
             x = jnp.tanh(jnp.cumsum(x @ weights, 0))
         return x[:, :9]
@@ -213,10 +217,12 @@ def test_memory_does_not_grow_with_the_outputs(monkeypatch):
         language.each_token(g), name="words", rule=RULE, chunk_size=1
     )
     tokens = jnp.ones(128, jnp.int32)
-    peak = lambda n: (
-        igjax.cost(attribute, tokens, 0, jnp.arange(1, 1 + n), table, weights).peak_bytes
-    )
-    assert peak(120) < 1.5 * peak(16)
+
+    def peak(n) -> int:
+        places = jnp.arange(1, 1 + n)
+        return igjax.cost(attribute, tokens, 0, places, table, weights).peak_bytes or 0
+
+    assert 0 < peak(120) < 1.5 * peak(16)
 
 
 # Words.

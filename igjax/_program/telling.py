@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-Listener = Callable[[str, int | None], object]  # what is being done, and how much of it
+Listener = Callable[[str, int | None], None]  # what is being done, and how much of it
 
 _LISTENER: contextvars.ContextVar[Listener | None] = contextvars.ContextVar(
     "igjax_listener", default=None

@@ -4,6 +4,9 @@ Rotary positions, RMSNorm, a gated feed-forward part, tied embeddings, no biases
 one model here in NNX, since that is what people write now.
 """
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -25,15 +28,16 @@ def _rotated(x: jax.Array) -> jax.Array:
 class _Block(nnx.Module):
     """Attention to what came before, and a gated part, each added to its input."""
 
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, heads: int, kind: dict[str, Any]) -> None:
         self.heads = heads
-        self.before = nnx.RMSNorm(width, rngs=rngs)
-        self.qkv = nnx.Linear(width, 3 * width, use_bias=False, rngs=rngs)
-        self.out = nnx.Linear(width, width, use_bias=False, rngs=rngs)
-        self.between = nnx.RMSNorm(width, rngs=rngs)
+        linear = functools.partial(nnx.Linear, use_bias=False, **kind)
+        self.before = nnx.RMSNorm(width, **kind)
+        self.qkv = linear(width, 3 * width)
+        self.out = linear(width, width)
+        self.between = nnx.RMSNorm(width, **kind)
         inner = 8 * width // 3
-        self.gate = nnx.Linear(width, 2 * inner, use_bias=False, rngs=rngs)
-        self.down = nnx.Linear(inner, width, use_bias=False, rngs=rngs)
+        self.gate = linear(width, 2 * inner)
+        self.down = linear(inner, width)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (*x.shape[:-1], 3, self.heads, -1)
@@ -56,6 +60,7 @@ class CausalTransformer(nnx.Module):
         width: Size of the vector of a token; a multiple of twice ``heads``.
         heads: Number of attention heads.
         layers: Number of blocks.
+        dtype: Of the parameters and of what is computed, such as bfloat16.
         rngs: Keys of NNX.
 
     Returns:
@@ -78,6 +83,7 @@ class CausalTransformer(nnx.Module):
         width: int = 96,
         heads: int = 4,
         layers: int = 3,
+        dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         if width % (2 * heads):
@@ -85,10 +91,11 @@ class CausalTransformer(nnx.Module):
                 f"CausalTransformer: width must be a multiple of twice heads, 2 * {heads}, "
                 f"got {width}."
             )
-        self.embed = nnx.Embed(vocabulary, width, rngs=rngs)
-        blocks = [_Block(width, heads, rngs) for _ in range(layers)]
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.embed = nnx.Embed(vocabulary, width, **kind)
+        blocks = [_Block(width, heads, kind) for _ in range(layers)]
         self.blocks = nnx.List(blocks) if hasattr(nnx, "List") else blocks
-        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.norm = nnx.RMSNorm(width, **kind)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Predict; int32 ``(..., T)`` to ``(..., T, vocabulary)``."""

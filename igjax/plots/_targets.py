@@ -52,10 +52,9 @@ def checked(caller: str, sources, targets, values, errors=None) -> Targets:
             )
     numbers = np.asarray(values, np.float64)
     doubts = None if errors is None else np.asarray(errors, np.float64)
-    shown = [
-        [shortened(visible(w), LONGEST) for w in words] for words in (sources, targets)
-    ]
-    return Targets(*shown, numbers, doubts, _scale.limit(numbers))
+    label = lambda word: shortened(visible(word), LONGEST)
+    names = list(map(label, sources)), list(map(label, targets))
+    return Targets(names[0], names[1], numbers, doubts, _scale.limit(numbers))
 
 
 def table(

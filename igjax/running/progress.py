@@ -106,13 +106,12 @@ def _shown(board: _Board, draw: Callable[[str], Any]) -> Iterator[None]:
 
 def _watcher() -> Callable[[str], Any] | None:
     """What draws a line where a person is watching; None where nobody is."""
-    ipython = sys.modules.get("IPython")
+    ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is not None and getattr(shell, "kernel", None) is not None:
-        from IPython.display import Pretty, display  # pyright: ignore[reportMissingImports]
-
-        handle = display(Pretty(""), display_id=True)
-        return lambda line: handle.update(Pretty(line))
+        show = ipython.display
+        handle = show.display(show.Pretty(""), display_id=True)
+        return lambda line: handle.update(show.Pretty(line))
     if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return _in_terminal
     return None

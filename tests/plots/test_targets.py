@@ -1,5 +1,7 @@
 """Tables of targets and sources: in a terminal, and as a picture."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,7 @@ def test_what_would_steer_a_terminal_is_shown():
 
 
 def test_a_picture_has_a_cell_for_each_pair():
-    axes = text.table(SOURCES, TARGETS, VALUES, np.full((2, 3), 0.01))
+    axes: Any = text.table(SOURCES, TARGETS, VALUES, np.full((2, 3), 0.01))
     assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["one", "of"]
     assert axes.images[0].get_array().shape == (2, 3)
     assert [t.get_text()[1:] for t in axes.texts] == ["1.0", "0.5", "2.0"]
@@ -47,7 +49,7 @@ def test_a_picture_has_a_cell_for_each_pair():
 
 
 def test_a_page_shows_and_never_obeys():
-    page = text.table_html(SOURCES, TARGETS, VALUES, np.full((2, 3), 0.01))
+    page: Any = text.table_html(SOURCES, TARGETS, VALUES, np.full((2, 3), 0.01))
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "\u202e" not in page
