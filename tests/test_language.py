@@ -142,6 +142,18 @@ def test_half_precision_says_what_it_knows(model):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2])
+def test_the_rounding_of_what_scales_move_is_found_soon(seed):
+    """Scales are float32, embeddings are not: what is rounded are the points."""
+    model = CausalTransformer(
+        11, width=16, heads=2, layers=2, dtype=jnp.bfloat16, rngs=nnx.Rngs(seed)
+    )
+    result = igjax.token_attributions(language.next_token(g))(TOKENS, 0, 2, model)
+    assert igjax.Status(int(result.status)).name in ("TOLERANCE_MET", "ROUNDING")
+    assert result.evaluations < 300
+
+
+@pytest.mark.slow
 def test_it_is_compiled_once(model):
     traced = []
 

@@ -190,7 +190,9 @@ def _flat(score_at, parts_at, operands, x):
         return score.ravel(), jnp.concatenate(rows, 1)
 
     half = computes_in_half(program)
-    units = [unit([a.dtype for a in jax.tree.leaves(x)]), unit([score.dtype])]
+    # What the scales of groups move may be narrower than they are.
+    points = [a.dtype for a in jax.tree.leaves(x)] + list(half_arrays(program))
+    units = [unit(points), unit([score.dtype])]
     sizes = (score.size, features, dtype, *units, half)
     kinds = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
     scores = lambda o, t: whole(score_at(o, t)).ravel()
@@ -218,16 +220,27 @@ def _judge(solution):
 
 def computes_in_half(program) -> bool:
     """Whether anything in a program has a floating dtype of less than 32 bits."""
+    return any(True for _ in _in_half(program))
+
+
+def half_arrays(program) -> set:
+    """The floating dtypes of less than 32 bits that arrays of a program have."""
+    return {a.dtype for a in _in_half(program) if a.shape}
+
+
+def _in_half(program):
+    """What in a program has a floating dtype of less than 32 bits."""
     for eqn in program.eqns:
-        kinds = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
-        if any(
-            k is not None and jnp.issubdtype(k, jnp.floating) and k.itemsize < 4
-            for k in kinds
-        ):
-            return True
-        if any(computes_in_half(body.jaxpr) for body in bodies(eqn)):
-            return True
-    return False
+        for a in (v.aval for v in eqn.outvars):
+            kind = getattr(a, "dtype", None)
+            if (
+                kind is not None
+                and jnp.issubdtype(kind, jnp.floating)
+                and kind.itemsize < 4
+            ):
+                yield a
+        for body in bodies(eqn):
+            yield from _in_half(body.jaxpr)
 
 
 def unit(kinds) -> float:
