@@ -4,7 +4,7 @@ Each batch becomes one file, written whole or not at all, that records what it w
 of: a hash of the compiled program, with its weights, and one of the batch. At the next
 start a file is taken for a result only if both are still the same, so that what is
 resumed is this job on these data. There is no other state that could be half written.
-Several processes that are at it share the batches (`shares.py`).
+Several processes that are at it share the batches (`_shares.py`).
 """
 
 import contextlib
