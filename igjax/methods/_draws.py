@@ -249,7 +249,7 @@ def _finish(state: _State, looks: int, population, tolerance=None):
 
     def half_width(squares):
         n = count.astype(squares.dtype)
-        left = 1.0 if population is None else 1 - n / population
+        left = 1.0 if population is None else (population - n) / population  # 0 if all
         variance = left * squares / (n * jnp.maximum(n - 1, 1))
         return student(quantile, n - 1) * _root(variance)
 
