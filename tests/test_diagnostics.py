@@ -169,6 +169,7 @@ def test_a_report_says_that_the_score_did_not_change():
         assert "The score" not in report(other).partition("\n\n")[2]
 
 
+@pytest.mark.slow
 def test_a_report_says_what_a_step_is():
     attribute = igjax.integrated_gradients(lambda x: jnp.round(x).sum())
     found = attribute(np.array([1.2, 0.8]), 0.0)

@@ -108,6 +108,7 @@ def test_a_whole_text_is_the_sum_of_its_tokens(model):
     np.testing.assert_allclose(loss.values, -table.values.mean(0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_baselines_are_tokens_or_embeddings(model):
     attribute = igjax.token_attributions(language.next_token(g), rule=RULE)
     values = lambda baseline: attribute(TOKENS, baseline, 2, model).values
@@ -214,6 +215,7 @@ def test_outputs_are_pulled_back_in_blocks(model, monkeypatch):
     np.testing.assert_allclose(run().values, whole.values, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_outputs(monkeypatch):
     monkeypatch.setattr(blocks, "SHARE", 0.0)
     weights = jnp.ones((64, 64))

@@ -101,6 +101,7 @@ def test_convolutions_in_groups(case):
     agrees(used(model), x, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 9)], ids=str)
 def test_images_that_are_smaller_than_the_kernel(strides):
     kernel = jax.random.normal(jax.random.key(1), (5, 3, 12, 8))

@@ -38,6 +38,7 @@ def test_null_rules_are_of_the_size_of_the_error_on_steps():
     assert np.sqrt((error**2).mean()) == pytest.approx(np.sqrt(claimed.mean()), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_smooth_panel_is_known():
     seen = measured(np.sin, np.cos)
     assert seen.kronrod[0, 0, 0] == pytest.approx(np.sin(1), abs=1e-14)

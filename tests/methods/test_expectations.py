@@ -132,6 +132,7 @@ def test_all_rows_drawn_leave_no_statistical_error():
     np.testing.assert_allclose(result.error, 0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_error_of_the_draws_is_told_apart_from_that_of_the_rule():
     attribute = igjax.integrated_gradients(network, rule=igjax.rules.midpoint(3))
     key, groups = jax.random.key(0), np.array([0, 0, 1])

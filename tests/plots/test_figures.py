@@ -260,6 +260,7 @@ def test_the_comparison_sees_changes():
     assert differ(coarse(flipped.figure), stored()["heat_map"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.1, np.inf, np.nan])
 @pytest.mark.parametrize("worst", [[np.nan, np.inf, -np.inf], [0.0, 0.0, 0.0]])
 def test_strange_values_are_drawn(worst, error):

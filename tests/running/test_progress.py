@@ -54,6 +54,7 @@ def test_a_terminal_is_told(monkeypatch):
     np.testing.assert_array_equal(result.values, plain.values)
 
 
+@pytest.mark.slow
 def test_loops_tell_how_much_is_done():
     news = []
     with telling.to(lambda what, done: news.append((what, done))):
@@ -74,6 +75,7 @@ def test_draws_are_told():
     assert len([what for what, _ in news if what == "draws"]) > 1
 
 
+@pytest.mark.slow
 def test_nobody_is_told_in_a_log(capsys):
     igjax.progress(ATTRIBUTE)(X, 0.0, W)
     captured = capsys.readouterr()
