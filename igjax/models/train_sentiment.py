@@ -8,11 +8,8 @@ Tomatoes 0.76, together 0.855. Nine epochs with every third word hidden gave hal
 percent more than five with every tenth; weight decay lost as much.
 """
 
-import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -20,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from igjax.models import data, sentiment, training
+from igjax.models import _shipped, data, sentiment, training
 from igjax.models.lstm import LSTMClassifier
 
 __all__ = ["evaluate", "main", "train"]
@@ -42,13 +39,6 @@ _Bucket = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
     return [[token.word for token in sentiment.tokenize(text, ())] for text in texts]
-
-
-def _vocabulary(reviews: list[list[str]], size: int) -> tuple[str, ...]:
-    counts = Counter(word for words in reviews for word in words)
-    # By count, then alphabetically: ties must not depend on the order of the reviews.
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return ("<pad>", "<unk>", *ranked[: size - 2])
 
 
 def _encode(reviews: list[list[str]], vocabulary: tuple[str, ...]) -> list[np.ndarray]:
@@ -122,7 +112,7 @@ def train(
         ('<pad>', '<unk>', 'bad', 'film', 'fun', 'good')
     """
     words = _words(texts)
-    vocabulary = _vocabulary(words, VOCABULARY_SIZE)
+    vocabulary = _shipped.vocabulary(words, VOCABULARY_SIZE)
     reviews = _encode(words, vocabulary)
     model = LSTMClassifier(len(vocabulary))
     start_key, data_key = jax.random.split(key)
@@ -138,8 +128,7 @@ def train(
 
     optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, max(steps, 1)))
     trained = training.fit(loss, params, batches, optimizer)
-    half = lambda value: value.astype(jnp.float16).astype(jnp.float32)
-    return sentiment.Sentiment(model, jax.tree.map(half, trained.params), vocabulary)
+    return sentiment.Sentiment(model, _shipped.rounded(trained.params), vocabulary)
 
 
 def evaluate(model: sentiment.Sentiment, texts: Sequence[str]) -> np.ndarray:
@@ -179,15 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Example:
         >>> main(["--help"])  # doctest: +SKIP
     """
-    shipped = Path(__file__).parent / "weights" / "sentiment.npz"
-    parser = argparse.ArgumentParser(prog="python -m igjax.models.train_sentiment")
-    parser.add_argument("--output", type=Path, default=shipped, help="the file to write")
-    output = parser.parse_args(arguments).output
+    output = _shipped.output("train_sentiment", "sentiment.npz", arguments)
     reviews = data.reviews()
     model = train(jax.random.key(SEED), reviews.texts, reviews.labels)
     logits = evaluate(model, reviews.held_out_texts)
     accuracy = training.accuracy(logits, reviews.held_out_labels)
-    output.parent.mkdir(parents=True, exist_ok=True)
     sentiment.save(output, model, accuracy)
     print(f"held-out accuracy {accuracy:.4f}, {output.stat().st_size} bytes: {output}")
 
