@@ -121,6 +121,16 @@ def is_array(leaf) -> bool:
     return isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
 
 
+def any_traced(tree) -> bool:
+    """True if a leaf is known only while a program is traced."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def kind(given) -> np.dtype:
+    """The dtype of an array, traced or not, of a number or a list."""
+    return getattr(given, "dtype", None) or np.asarray(given).dtype
+
+
 def _dtype(leaf) -> np.dtype:
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 

@@ -73,7 +73,7 @@ def _path(caller: str, label) -> tuple:
 
 
 def _check_index(caller: str, index) -> None:
-    kind = getattr(index, "dtype", None) or np.asarray(index).dtype
+    kind = _checks.kind(index)
     if not jnp.issubdtype(kind, jnp.integer) or np.ndim(index):
         got = f"{kind}{list(index.shape)}" if hasattr(index, "shape") else repr(index)
         raise TypeError(

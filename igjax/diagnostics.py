@@ -521,7 +521,7 @@ def _share(part, whole) -> float:
 
 def _host(tree):
     """The same tree in NumPy, wide enough for any sum."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+    if _checks.any_traced(tree):
         raise TypeError(
             "convergence: all arguments must be concrete, got traced ones. Call it outside "
             "jit, vmap and grad, for one example at a time."

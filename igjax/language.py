@@ -214,7 +214,7 @@ def _places(caller: str, places, size: int):
         )
     if places is None:
         return jnp.arange(1, size, dtype=jnp.int32)
-    kind = getattr(places, "dtype", None) or np.asarray(places).dtype
+    kind = _checks.kind(places)
     if not jnp.issubdtype(kind, jnp.integer) or np.ndim(places) != 1:
         raise TypeError(
             f"{caller}: places must be integers of shape (n,), got {kind}"

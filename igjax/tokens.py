@@ -110,7 +110,7 @@ def token_attributions(
 
 
 def _ids(tokens):
-    kind = getattr(tokens, "dtype", None) or np.asarray(tokens).dtype
+    kind = _checks.kind(tokens)
     if not jnp.issubdtype(kind, jnp.integer) or not np.size(tokens):
         raise TypeError(
             "token_attributions: tokens must be integers, an array of token ids, got "

@@ -154,8 +154,8 @@ def attribution(
 
 def _told(operands):
     """Where nobody is told of what is part of another's program."""
-    others = telling.listener() is not None and _any_traced(operands)
-    return telling.nobody() if others else contextlib.nullcontext()
+    others = telling.listener() is not None and _checks.any_traced(operands)
+    return telling.to(None) if others else contextlib.nullcontext()
 
 
 def _is_shared(operands, closed_over, *, fixed: bool) -> bool:
@@ -331,20 +331,16 @@ def _settled_first(look, judge, whole):
 
     def run(*given):
         nonlocal enough
-        if not enough or _any_traced(given):
+        if not enough or _checks.any_traced(given):
             return whole(*given)
         found = look(*given)
-        if _any_traced(found):  # inside of another trace, of constants only
+        if _checks.any_traced(found):  # inside of another trace, of constants only
             return whole(*given)
         result, settled = judge(found)
         enough = bool(jax.device_get(settled))
         return result if enough else whole(*given)
 
     return run
-
-
-def _any_traced(tree) -> bool:
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def program_name(caller: str, kind: str, count) -> str:

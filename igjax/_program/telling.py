@@ -19,19 +19,9 @@ _LISTENER: contextvars.ContextVar[Listener | None] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def to(listener: Listener) -> Iterator[None]:
-    """Tells a listener what is done inside."""
+def to(listener: Listener | None) -> Iterator[None]:
+    """Tells a listener, or nobody, what is done inside."""
     token = _LISTENER.set(listener)
-    try:
-        yield
-    finally:
-        _LISTENER.reset(token)
-
-
-@contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """Tells nobody: inside of the transformations and programs of others."""
-    token = _LISTENER.set(None)
     try:
         yield
     finally:

@@ -189,11 +189,11 @@ def _flat(score_at, parts_at, operands, x):
         rows = [a.reshape(score.size, -1).astype(dtype) for a in jax.tree.leaves(parts)]
         return score.ravel(), jnp.concatenate(rows, 1)
 
-    half = computes_in_half(program)
+    half = list(_in_half(program))
     # What the scales of groups move may be narrower than they are.
-    points = [a.dtype for a in jax.tree.leaves(x)] + list(half_arrays(program))
-    units = [unit(points), unit([score.dtype])]
-    sizes = (score.size, features, dtype, *units, half)
+    points = jax.tree.leaves(x) + [a for a in half if a.shape]
+    units = [unit({a.dtype for a in points}), unit([score.dtype])]
+    sizes = (score.size, features, dtype, *units, bool(half))
     kinds = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
     scores = lambda o, t: whole(score_at(o, t)).ravel()
     return (scores, contributions), _Like(score.shape, kinds, structure, sizes)
@@ -218,27 +218,12 @@ def _judge(solution):
     )
 
 
-def computes_in_half(program) -> bool:
-    """Whether anything in a program has a floating dtype of less than 32 bits."""
-    return any(True for _ in _in_half(program))
-
-
-def half_arrays(program) -> set:
-    """The floating dtypes of less than 32 bits that arrays of a program have."""
-    return {a.dtype for a in _in_half(program) if a.shape}
-
-
 def _in_half(program):
     """What in a program has a floating dtype of less than 32 bits."""
+    narrow = lambda kind: jnp.issubdtype(kind, jnp.floating) and kind.itemsize < 4
     for eqn in program.eqns:
-        for a in (v.aval for v in eqn.outvars):
-            kind = getattr(a, "dtype", None)
-            if (
-                kind is not None
-                and jnp.issubdtype(kind, jnp.floating)
-                and kind.itemsize < 4
-            ):
-                yield a
+        kinds = (v.aval for v in eqn.outvars if hasattr(v.aval, "dtype"))
+        yield from (a for a in kinds if narrow(a.dtype))
         for body in bodies(eqn):
             yield from _in_half(body.jaxpr)
 

@@ -46,6 +46,8 @@ __all__ = ["aggregate", "grouped", "token_groups", "word_groups"]
 
 _OF_ROWS = expected, expected_gradients, expected_integrated_gradients
 _OF_NOISE = smooth, smooth_squared, smooth_variance
+_STARTS = ("▁", "Ġ", "Ċ", " ", "\n")  # of words, as tokenizers write them
+_MARK = re.compile(r"\[[A-Z_0-9]+\]|<[^<>\s]+>")
 
 
 def grouped(
@@ -260,10 +262,6 @@ def word_groups(tokens: Sequence[str]) -> np.ndarray:
         word += begins or not (inner or marked)
         labels.append(None if _MARK.fullmatch(token) else word)
     return token_groups(labels)
-
-
-_STARTS = ("▁", "Ġ", "Ċ", " ", "\n")
-_MARK = re.compile(r"\[[A-Z_0-9]+\]|<[^<>\s]+>")
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -51,12 +51,11 @@ def html(
         True
     """
     s = sentence("html", words, values, errors, between, unknown)
-    places = [str(place + 1) for place in range(len(s.words))]
     return _page.page(
         "html",
         title,
         words=_page.words(s, *sides),
-        bars=_page.bars(s.words, places, s.values, s.errors, "words", "place"),
+        bars=_page.word_bars(s),
         tables=[certificate] if certificate else [],
         notes=notes,
     )

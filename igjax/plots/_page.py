@@ -120,6 +120,12 @@ def bars(names: Sequence[str], told: Sequence[str], values, errors, kind: str, c
     return {"head": head, "column": column, "rows": rows}
 
 
+def word_bars(s: Sentence):
+    """The table of the largest words of a sentence, with their places."""
+    places = [str(place + 1) for place in range(len(s.words))]
+    return bars(s.words, places, s.values, s.errors, "words", "place")
+
+
 def error_of(errors: np.ndarray | None, place: int) -> str:
     """An error as it stands behind its value."""
     return "" if errors is None else f"± {_scale.size(errors[place])}"

@@ -122,9 +122,7 @@ def _by_word(result: Attribution) -> Attribution:
 def _of_words(words: Sequence[str], result: Attribution):
     """The colored sentence, and the table of its words."""
     s = sentence("report", words, result.values, result.error)
-    places = [str(place + 1) for place in range(len(s.words))]
-    bars = _page.bars(s.words, places, s.values, s.errors, "words", "place")
-    return _page.words(s, *SIDES), bars
+    return _page.words(s, *SIDES), _page.word_bars(s)
 
 
 def _of_features(result: Attribution, names, x) -> dict[str, Any]:

@@ -28,13 +28,8 @@ from igjax.running.storage import load, save
 __all__ = ["attribute_batches"]
 
 _TAKEN = ("file", "result", "program", "inputs", "settings")
-_MAY_CHANGE = (
-    "jax",
-    "python",
-    "device",
-    "dtype",
-    "time",
-)  # recorded by `save`, not compared
+# Recorded by `save`, not compared.
+_MAY_CHANGE = ("jax", "python", "device", "dtype", "time")
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")
 
 

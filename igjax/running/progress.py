@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-from jax.core import Tracer
 
 from igjax import _checks
 from igjax._program import telling
@@ -54,7 +53,7 @@ def progress(attribute) -> Callable:
     @functools.wraps(attribute)
     def shown(*args, **options):
         draw = _watcher()
-        if draw is None or any(isinstance(a, Tracer) for a in jax.tree.leaves(args)):
+        if draw is None or _checks.any_traced(args):
             return attribute(*args, **options)
         board.begin()
         with _shown(board, draw), telling.to(board):

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
+from igjax import _checks
 from igjax.attribution import Attribution, Status
 
 __all__ = ["to_records"]
@@ -84,7 +84,7 @@ def _check(result) -> None:
             "to_records: result must be an igjax.Attribution, got "
             f"{type(result).__name__}. Of several layers, take one at a time."
         )
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(result)):
+    if _checks.any_traced(result):
         raise TypeError(
             "to_records: result must be concrete, got a traced one. Call it outside of jit "
             "and vmap, on what they return."
