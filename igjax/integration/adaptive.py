@@ -51,6 +51,7 @@ from igjax.integration.panels import (
     Panels,
     Samples,
     amplified,
+    disproportion,
     divided,
     measure,
     probes_at,
@@ -95,6 +96,7 @@ class _Totals(NamedTuple):
     # squared, and by how much all features may be off together whatever else is known.
     spent: Any
     pending_spent: Any  # the first two of them, of the panels cut in this generation
+    moments: Any  # (examples, 10, outputs): of the accepted, see `panels.disproportion`
     unit: Any  # (examples, outputs): of what is squared, which might overflow or vanish
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     most: Any  # what size was at the end of the first integration, if this is the second
@@ -315,6 +317,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         pending=jnp.zeros((size, 2, outputs, features), dtype),
         spent=jnp.zeros((size, 5, outputs), dtype),
         pending_spent=jnp.zeros((size, 2, outputs), dtype),
+        moments=jnp.zeros((size, 10, outputs), dtype),
         unit=_unit(probes),
         size=narrow,
         most=narrow + jnp.inf,
@@ -352,9 +355,10 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     nodes = lo + width * table(problem.dtype, 0)[None]
     samples = Samples(nodes, *batch.evaluate(example, nodes))
     peak = jnp.maximum(before.peak[example], jnp.abs(samples.scores).max(1))
-    belief = before.belief[example]
+    belief, unit = before.belief[example], before.unit[example]
     rounding = NOISE * _eps(problem) * peak + batch.coarse[example]
-    seen = measure(panel, samples, batch.probes[example], rounding, belief, problem.eps)
+    probes = batch.probes[example]
+    seen = measure(panel, samples, probes, rounding, belief, unit, problem.eps)
 
     share = _share(batch, limit, before, example, seen)
     small = seen.error.sum(-1) <= share
@@ -433,6 +437,7 @@ def _booked(
         pending=add(totals.pending, ~accept, *both),
         spent=add(totals.spent, accept, *lone, seen.steep, astray**2, unknown[..., 0]),
         pending_spent=add(totals.pending_spent, ~accept, *lone),
+        moments=add(totals.moments, accept, *seen.moments.swapaxes(0, 1)),
         peak=totals.peak.at[at].max(peak, mode="drop"),
         counts=add(totals.counts, valid, jnp.full(len(at), NODES, jnp.int32), jump),
         contradicted=totals.contradicted.at[at].max(seen.contradicts, mode="drop"),
@@ -501,6 +506,7 @@ def _ended(totals: _Totals, drop, together, size, children) -> _Totals:
     return totals._replace(
         done=done.at[:, 1].multiply(smaller[..., None] ** 2),
         unit=unit,
+        moments=totals.moments * smaller[:, None] ** np.array([2, 2, 4, 4, 4] * 2)[:, None],
         spent=spent.at[:, 3].multiply(smaller**2),
         overlap=_overlap(totals, measured, children),
         belief=jnp.minimum(1 / measured, BELIEF),
@@ -541,6 +547,7 @@ def _again(state: _State, which, probes) -> _State:
         totals=totals._replace(
             done=clear(totals.done),
             spent=clear(totals.spent),
+            moments=clear(totals.moments),
             mesh=clear(totals.mesh),
             open=jnp.where(which, 1, totals.open),
             overlap=jnp.where(which[:, None], 1, totals.overlap),
@@ -649,6 +656,7 @@ def _gap(problem, batch: _Batch, totals: _Totals, values, errors):
     What the rough slopes of all panels are astray by, added up in squares, is in the
     features what their errors say, at the most: were all steps in one direction, the two
     would be in proportion. What exceeds it may be as much as the features cancel.
+    And slopes that are off in proportion are off in all features.
     """
     delta = jnp.abs(values.sum(-1) - (batch.probes[:, -1] - batch.probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 2]
@@ -656,7 +664,5 @@ def _gap(problem, batch: _Batch, totals: _Totals, values, errors):
     known = CAUTION * jnp.sqrt(totals.spent[:, 3]) * totals.unit
     strict = amplified(delta, floor, mass, steep)
     excess = jnp.maximum(delta - known, 0)
-    return jnp.minimum(
-        strict,
-        jnp.maximum(delta, errors.sum(-1) + amplified(excess, floor, mass, steep)),
-    )
+    loose = jnp.maximum(delta, errors.sum(-1) + amplified(excess, floor, mass, steep))
+    return jnp.maximum(jnp.minimum(strict, loose), disproportion(totals.moments) * mass)

@@ -9,8 +9,9 @@ over the path. (b) sees what (a) and completeness cannot: spikes between nodes, 
 cancel. Its sharpest part is (c): between two neighboring scores F changes by more than the
 slopes of the panel allow. No kink does that; a step does, however small among the kinks,
 and whose features it belongs to nobody has seen: it counts many times over. And (d) where
-F changes, from gap to gap, by more or less than the slopes say in proportion, as it does
-where derivatives are wrong, the features are off by that share of their size.
+F changes by more or less than the slopes say in proportion, as it does where derivatives
+are wrong, the features are off by that share of their size. What a panel has to say of it
+are sums, which are read where they are added up over the whole path.
 
 The embedded difference overestimates the error of a smooth panel; it is shrunk where the
 nested rules say that the panel is smooth, each far better than the one before. Where it is
@@ -39,7 +40,7 @@ GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
 EVEN = 0.5  # in which share of a panel contributions change, if it is full of kinks
 FEW = 0.75  # what is added where null rules differ, as they do if they say one thing
 RANDOM = 1.2  # makes that of a rough panel cover what is random in all features
-SURE = 4.0  # from how many scatters on slopes are off in proportion; 3 and 6 do the same
+SURE = 2.0  # from how many scatters on slopes are off in proportion
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
 NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
 
@@ -84,6 +85,7 @@ class Measured(NamedTuple):
     noise: Any
     jitter: Any
     contradicts: Any  # the slopes are wrong in proportion, all along the panel
+    moments: Any  # (panels, 10, outputs): of its gaps and of itself
     volume: Any  # sum of |kronrod|
     astray: Any  # the embedded difference of the slope
     steep: Any
@@ -156,10 +158,13 @@ def table(dtype, index: int):
     return jnp.asarray(tables()[index], dtype)
 
 
-def measure(panel: Panels, samples: Samples, probes, rounding, belief, eps) -> Measured:
+def measure(
+    panel: Panels, samples: Samples, probes, rounding, belief, unit, eps
+) -> Measured:
     """The integrals of panels and both indicators of their error.
 
-    `rounding` is that of a score, `eps` that of t, `belief` how far many panels count more.
+    `rounding` is that of a score, `eps` that of t, `belief` how far many panels count more,
+    `unit` the size of F.
     """
     c, width = samples.parts, panel.edges[:, 1] - panel.edges[:, 0]
     scale, weights = width[:, None, None], table(c.dtype, 1)
@@ -177,8 +182,7 @@ def measure(panel: Panels, samples: Samples, probes, rounding, belief, eps) -> M
     claimed *= jnp.where(even, belief, 1)
     residual = _residual(known, width, slope, shrink, noise, whole, steep)
     unseen = _unseen(known, slope, noise, whole, steep)
-    apace = _disproportion(known, whole)
-    excess = jnp.maximum(jnp.maximum(jnp.maximum(residual, apace) - claimed, unseen), 0)
+    excess = jnp.maximum(jnp.maximum(residual - claimed, unseen), 0)
     return Measured(
         kronrod=rows[0],
         mass=mass,
@@ -188,6 +192,7 @@ def measure(panel: Panels, samples: Samples, probes, rounding, belief, eps) -> M
         indicator=jnp.maximum(embedded, residual),
         noise=noise,
         contradicts=_contradicts(known, noise + jnp.maximum(apart, astray)),
+        moments=_moments(known, unit),
         jitter=JITTER * eps * jnp.abs(c).sum(-1).max(1),
         volume=jnp.abs(rows[0]).sum(-1),
         astray=astray,
@@ -286,18 +291,40 @@ def _unseen(known: Known, slope, noise, whole, steep):
     return jnp.maximum(DOUBT * unseen, amplified(unseen, 0, whole, steep))
 
 
-def _disproportion(known: Known, whole):
-    """(d) What the features are off by, at least, in proportion to the slopes.
+def _moments(known: Known, unit):
+    """What tells of the line through what F changes by beyond the slopes, over these.
 
-    Of the line through what F changes by beyond the slopes, over what these change it by:
-    rough slopes scatter around it, and its inclination is known to that.
+    Of the gaps of each panel, and of each panel as one gap: noise hides it in many narrow
+    gaps, and there may be few panels.
     """
-    beyond = divided(jnp.diff(known.residual, axis=1), whole[:, None])
-    along = divided(jnp.diff(known.score, axis=1), whole[:, None]) - beyond
-    square = (along**2).sum(1)
-    share = divided((beyond * along).sum(1), square)
-    scatter = jnp.sqrt(((along * (beyond - share[:, None] * along)) ** 2).sum(1))
-    return jnp.maximum(jnp.abs(share) - SURE * divided(scatter, square), 0) * whole
+    most = float(jnp.finfo(unit.dtype).max) ** 0.2
+    part = lambda a: jnp.clip(a / unit[:, None], -most, most)
+    of = lambda a: jnp.diff(a, axis=1)
+    whole = lambda a: a[:, -1:] - a[:, :1]
+    found = []
+    for change in (of, whole):
+        b = part(change(known.residual))
+        a = part(change(known.score)) - b
+        terms = jnp.stack([a * b, a * a, (a * b) ** 2, a**3 * b, a**4], 1)
+        found.append(terms.sum(2))
+    return jnp.concatenate(found, 1)
+
+
+def disproportion(moments):
+    """(d) By what share, at least, slopes are off in proportion, of (..., 10, outputs).
+
+    Rough slopes scatter around the line, and its inclination is known to that; of a few
+    gaps not even the scatter is.
+    """
+    ab, aa, aabb, aaab, aaaa = jnp.moveaxis(
+        moments.reshape(*moments.shape[:-2], 2, 5, moments.shape[-1]), -2, 0
+    )
+    share, number = divided(ab, aa), divided(aa * aa, aaaa)
+    square = jnp.maximum(aabb - 2 * share * aaab + share**2 * aaaa, 0)
+    many = number > 3
+    sure = SURE * jnp.sqrt(number / jnp.where(many, number - 3, 1))
+    excess = jnp.abs(share) - sure * divided(jnp.sqrt(square), aa)
+    return jnp.where(many, jnp.maximum(excess, 0), 0).max(-2)
 
 
 def _contradicts(known: Known, expected):
