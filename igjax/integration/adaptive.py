@@ -130,6 +130,7 @@ class _Problem(NamedTuple):
     eps: float  # the units of rounding of x, and of the score
     score_eps: float
     half: bool  # something is computed in half precision
+    judged: int  # of so many features, the first ones, the tolerance is
 
 
 class _Batch(NamedTuple):
@@ -151,8 +152,9 @@ def solve(profile, operands, rule: rules.Adaptive, shape) -> Solution:
             (outputs,) and ((outputs,), (outputs, features)).
         operands: pytree of arrays, of one example.
         rule: the tolerances, which are operands too, and the budget.
-        shape: (outputs, features, dtype, eps, score_eps, half): sizes, working dtype, units
-            of rounding of x and the score, and whether anything is in half precision.
+        shape: (outputs, features, dtype, eps, score_eps, half, judged): sizes, working
+            dtype, units of rounding of x and the score, whether anything is in half
+            precision, and of how many features, the first ones, the tolerance is.
 
     Returns:
         A `Solution`.
@@ -360,7 +362,7 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     probes = batch.probes[example]
     seen = measure(panel, samples, probes, rounding, belief, unit, problem.eps)
 
-    share = _share(batch, limit, before, example, seen)
+    share = _share(problem, batch, limit, before, example, seen)
     small = seen.error.sum(-1) <= share
     fine = (small | (seen.indicator <= seen.noise)).all(1)
     finite = jnp.isfinite(seen.indicator).all(1)
@@ -399,12 +401,12 @@ def _pieces(problem: _Problem, before: _Totals, example, seen: Measured, share):
     return jnp.clip(wanted, 2, jnp.clip(room, 2, queue.MOST))
 
 
-def _share(batch: _Batch, limit, before: _Totals, example, seen: Measured):
+def _share(problem, batch: _Batch, limit, before: _Totals, example, seen: Measured):
     """What the error of each panel may be, of the bound that is left."""
     # In the first generation the panel is all there is to know of the size.
     first = before.counts[example, :1] == 0
     relative = _relative(batch)[example] * LONE
-    own = jnp.where(first, relative * seen.volume, 0)
+    own = jnp.where(first, relative * _size(problem, seen.kronrod), 0)
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
     many = jnp.minimum(1 / before.overlap[example], BELIEF)
@@ -467,7 +469,7 @@ def _turn(problem: _Problem, batch: _Batch, state: _State) -> _State:
     values, squares = (totals.done[:, :2] + totals.pending).swapaxes(0, 1)
     errors = _errors(totals, squares)
     together = errors.sum(-1)
-    size = jnp.minimum(jnp.abs(values).sum(-1), totals.most)
+    size = jnp.minimum(_size(problem, values), totals.most)
     gap = _gap(problem, batch, totals, values, errors)
     limit = SAFETY * _limit(problem, batch, totals._replace(size=size))
     small = (together <= _strict(totals) * limit) & (gap <= limit)
@@ -475,7 +477,8 @@ def _turn(problem: _Problem, batch: _Batch, state: _State) -> _State:
     stop = (children > 0) & over & ~enough
     drop = stop | enough | totals.contradicted.any(1)
     drop |= ~jnp.isfinite(totals.spent).all((1, 2))
-    totals = _ended(totals, drop, together, size, children)._replace(
+    largest = jnp.abs(values).sum(-1)
+    totals = _ended(totals, drop, together, largest, children)._replace(
         size=size,
         open=jnp.where(drop, 0, children),
         stopped=totals.stopped | stop,
@@ -565,7 +568,7 @@ def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
     errors = _errors(totals, squares)
     # What covers the error of all together is a mean for that of one.
     alone = 1 + (ALONE - 1) * divided(totals.spent[:, 1], totals.spent[:, 0])
-    whole = totals._replace(size=jnp.abs(values).sum(-1))
+    whole = totals._replace(size=_size(problem, values))
     gap = _gap(problem, batch, totals, values, errors)
     # Where there are jumps, and far more than rounding is unknown, they are the trouble.
     most = _limit(problem, batch, whole)
@@ -585,6 +588,18 @@ def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
         hopeless=smooth & _hopeless(problem, batch, whole),
         mesh=totals.mesh,
     )
+
+
+def _size(problem: _Problem, values):
+    """What the tolerance is relative to: all features, or some that a method asks for.
+
+    Where there is nothing of these, of all: nobody can tell how much is seen of nothing.
+    """
+    size = jnp.abs(values).sum(-1)
+    if problem.judged == problem.features:
+        return size
+    part = jnp.abs(values[..., : problem.judged]).sum(-1)
+    return jnp.where(part > 0, part, size)
 
 
 def _bound(batch: _Batch, totals: _Totals):

@@ -29,10 +29,14 @@ def along(path):
     return integrate_straight if path is paths.straight else integrate
 
 
-def integrate(f, path, operands, rule, chunk_size) -> Attribution:
-    """The recipe of both methods, along any path."""
+def integrate(f, path, operands, rule, chunk_size, judged=None) -> Attribution:
+    """The recipe of both methods, along any path.
+
+    `judged` picks of the values what the adaptive rule's tolerance is of, if not of all:
+    the first of them.
+    """
     if isinstance(rule, rules.Adaptive):
-        return _adaptive(*_profile(f, path, operands), operands.x, rule)
+        return _adaptive(*_profile(f, path, operands), operands.x, rule, judged)
     return fixed(partial(f, operands), partial(path, operands), operands, rule, chunk_size)
 
 
@@ -100,8 +104,8 @@ def fixed(f, path, operands, rule, chunk_size, pull=None) -> Attribution:
     return without_tolerance(values, error, delta, start, end, evaluations, 2)
 
 
-def _adaptive(score_at, parts_at, operands, x, rule) -> Attribution:
-    profile, like = _flat(score_at, parts_at, operands, x)
+def _adaptive(score_at, parts_at, operands, x, rule, judged=None) -> Attribution:
+    profile, like = _flat(score_at, parts_at, operands, x, judged)
     return _result(adaptive.solve(profile, operands, rule, like.sizes), like)
 
 
@@ -175,14 +179,15 @@ class _Looked:
     like: _Like
 
 
-def _flat(score_at, parts_at, operands, x):
+def _flat(score_at, parts_at, operands, x, judged=None):
     """The profile with flat outputs and features, and what restores their shapes."""
     dtype = parameter_dtype(x)
     program, (score, parts) = jax.make_jaxpr(parts_at, return_shape=True)(
         operands, jnp.zeros((), dtype)
     )
     leaves, structure = jax.tree.flatten(parts)
-    features = sum(a.size // max(score.size, 1) for a in leaves)
+    count = lambda tree: sum(a.size // max(score.size, 1) for a in jax.tree.leaves(tree))
+    features, asked = count(parts), count(judged(parts) if judged else parts)
 
     def contributions(o, t):
         score, parts = whole(parts_at(o, t))  # one vector of all features
@@ -193,7 +198,7 @@ def _flat(score_at, parts_at, operands, x):
     # What the scales of groups move may be narrower than they are.
     points = jax.tree.leaves(x) + [a for a in half if a.shape]
     units = [unit({a.dtype for a in points}), unit([score.dtype])]
-    sizes = (score.size, features, dtype, *units, bool(half))
+    sizes = (score.size, features, dtype, *units, bool(half), asked)
     kinds = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
     scores = lambda o, t: whole(score_at(o, t)).ravel()
     return (scores, contributions), _Like(score.shape, kinds, structure, sizes)

@@ -44,8 +44,8 @@ from igjax._program import compiled, tagged
 from igjax._program.compiled import Operands
 from igjax._program.jax_internals import varying
 from igjax._program.watched import tagging, watched
-from igjax._tree import cast_like, gap, norms, strong, widen
-from igjax.attribution import Attribution, Status
+from igjax._tree import cast_like, gap, strong, widen
+from igjax.attribution import Attribution
 from igjax.integration.recipes import fixed, integrate, integrate_straight
 from igjax.methods._units import marked, units
 
@@ -615,7 +615,7 @@ def _line(model, operands, end, start, rule, chunk_size):
 def _conductance(model, path, operands, rule, chunk_size):
     if isinstance(rule, rules.Adaptive):
         flows = [_flow(one, path, operands, rule, chunk_size) for one in model.apart()]
-        return [part for joint in flows for part in _rejudged(joint, rule)]
+        return [part for joint in flows for part in _parts(joint)]
     groups = _groups(model, operands)
     sweeps = [_sweep(group, path, operands, rule, chunk_size) for group in groups]
     return [part for joint in sweeps for part in _parts(joint)]
@@ -639,7 +639,7 @@ def _flow(model, path, operands, rule, chunk_size):
     """Integrates f as a function of one layer and of x, along the image of the path.
 
     The part of x is what goes around the layer: the parts add up to the slope of f, as
-    the adaptive rule wants it.
+    the adaptive rule wants it, and the tolerance is that of the layer's.
     """
 
     def image(o, t):
@@ -651,7 +651,11 @@ def _flow(model, path, operands, rule, chunk_size):
         return model.changed(o.given, x, _replace, given)
 
     inside = _inside(operands, *_ends(model, operands))
-    return integrate(score, image, inside, rule, chunk_size)
+    return integrate(score, image, inside, rule, chunk_size, _first)
+
+
+def _first(values):
+    return values[0]
 
 
 def _sweep(model, path, operands, rule, chunk_size):
@@ -699,23 +703,6 @@ def _parts(joint: Attribution) -> list[Attribution]:
     ]
 
 
-def _rejudged(joint: Attribution, rule) -> list[Attribution]:
-    """Asks of each part alone what the rule has asked of all parts together."""
-    dtype = joint.delta.dtype
-    absolute = 0.0 if rule.absolute_tolerance is None else rule.absolute_tolerance
-    tolerance, absolute = (jnp.asarray(a, dtype) for a in (rule.tolerance, absolute))
-
-    def judged(part):
-        doubt, size = (a.astype(dtype) for a in norms(part))
-        bound = jnp.maximum(tolerance / (1 + tolerance) * size, absolute)
-        within = doubt + abs(joint.delta) <= bound
-        met = part.status == Status.TOLERANCE_MET
-        status = jnp.where(met & ~within, Status.NOT_VERIFIED, part.status)
-        return dataclasses.replace(part, status=status)
-
-    return [judged(part) for part in _parts(joint)]
-
-
 @functools.lru_cache
 def _through(form):
     """The method of some units: f where only these see the point move."""
@@ -733,8 +720,7 @@ def _through(form):
             twice = lambda o, t: ([path(o.given, t)], path(o.given, t))
             both = lambda o, p: score(o, p[0][0], p[1])
             inside = _inside(operands, ([x], x), ([baseline], baseline))
-            joint = integrate(both, twice, inside, rule, chunk_size)
-            return _rejudged(joint, rule)
+            return _parts(integrate(both, twice, inside, rule, chunk_size, _first))
         # Only the unit sees the point move; t says so, which nobody differentiates.
         once = lambda o, t: ([path(o.given, t)], t)
         alone = lambda o, p: score(o, p[0][0], path(o.given, stop_gradient(p[1])))
