@@ -360,7 +360,8 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     belief, unit = before.belief[example], before.unit[example]
     rounding = NOISE * _eps(problem) * peak + batch.coarse[example]
     probes = batch.probes[example]
-    seen = measure(panel, samples, probes, rounding, belief, unit, problem.eps)
+    sizes = unit, problem.eps, problem.judged
+    seen = measure(panel, samples, probes, rounding, belief, *sizes)
 
     share = _share(problem, batch, limit, before, example, seen)
     small = seen.error.sum(-1) <= share
@@ -509,7 +510,7 @@ def _ended(totals: _Totals, drop, together, size, children) -> _Totals:
     return totals._replace(
         done=done.at[:, 1].multiply(smaller[..., None] ** 2),
         unit=unit,
-        moments=totals.moments * smaller[:, None] ** np.array([2, 2, 4, 4, 4] * 2)[:, None],
+        moments=totals.moments * jnp.stack([smaller**k for k in (2, 2, 4, 4, 4) * 2], 1),
         spent=spent.at[:, 3].multiply(smaller**2),
         overlap=_overlap(totals, measured, children),
         belief=jnp.minimum(1 / measured, BELIEF),

@@ -158,19 +158,19 @@ def table(dtype, index: int):
 
 
 def measure(
-    panel: Panels, samples: Samples, probes, rounding, belief, unit, eps
+    panel: Panels, samples: Samples, probes, rounding, belief, unit, eps, judged
 ) -> Measured:
     """The integrals of panels and both indicators of their error.
 
     `rounding` is that of a score, `eps` that of t, `belief` how far many panels count more,
-    `unit` the size of F.
+    `unit` the size of F, `judged` how many features, the first ones, the tolerance is of.
     """
     c, width = samples.parts, panel.edges[:, 1] - panel.edges[:, 0]
     scale, weights = width[:, None, None], table(c.dtype, 1)
     rows = scale[None] * _dot("rk,pkof->rpof", weights, c)
     mass = scale * over_nodes(weights[0], jnp.abs(c))
     slope = c.sum(-1)  # (panels, nodes, outputs)
-    embedded, shrink = _embedded(*rows[:4], mass)
+    embedded, shrink = _embedded(*rows[:4], mass, judged)
     known = _profile(panel, width, samples, slope, probes)
     whole = mass.sum(-1)
     noise = rounding + NOISE * float(jnp.finfo(c.dtype).eps) * whole
@@ -215,7 +215,7 @@ def _differences(rows, shrink):
     return own, jnp.where(rough, random, shrink * apart), apart
 
 
-def _embedded(kronrod, gauss, pairs, three, mass):
+def _embedded(kronrod, gauss, pairs, three, mass, judged):
     """(a) The embedded difference, and by how much it is shrunk.
 
     It is shrunk where it falls off as on a smooth panel: there each rule is far better
@@ -224,11 +224,14 @@ def _embedded(kronrod, gauss, pairs, three, mass):
     feature, is still far above the error of all fifteen.
     """
     difference = jnp.abs(kronrod - gauss)
-    raw, rough = difference.sum(-1), jnp.abs(gauss - three).sum(-1)
     second = jnp.abs(kronrod - pairs)
-    shrink = jnp.minimum(1, divided(10 * raw, rough))
+    raw, coarse, finer = (
+        a[..., :judged].sum(-1) for a in (difference, jnp.abs(gauss - three), second)
+    )
+    shrink = jnp.maximum(divided(10 * raw, coarse), divided(raw, finer))
+    shrink = jnp.minimum(1, shrink)
     squared = (second * jnp.minimum(1, divided(second, mass))).sum(-1)
-    return jnp.maximum(raw * shrink, squared), shrink
+    return jnp.maximum(difference.sum(-1) * shrink, squared), shrink
 
 
 def _random(nulls):

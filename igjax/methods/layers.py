@@ -237,8 +237,8 @@ def layer_conductance(
     the rule. Use it to find the units that do the work. Every layer that all of f goes
     through has the same sum, f(x) - f(baseline); `delta` is minus what goes around it.
     Several layers share one sweep of a fixed rule: a gradient at each node serves all.
-    The adaptive rule finds a mesh for each of them; where far more goes around a layer
-    than through it, it says NOT_VERIFIED, and a smaller tolerance helps.
+    The adaptive rule finds a mesh for each of them, and its tolerance is that of the layer:
+    where far more goes around it than through it, that takes more gradients.
 
     Args:
         f: `f(x, *args) -> scalar`, as in `integrated_gradients`.

@@ -8,18 +8,22 @@ from igjax.integration import panels
 T = panels.tables()[0]
 
 
-def measured(score, slope, features=((1.0,),), rounding=0.0):
-    """The whole path as one panel; features share the slope by these weights."""
+def measured(score, slope, features=((1.0,),), rounding=0.0, judged=None):
+    """The whole path as one panel; features share the slope by these weights.
+
+    Or, if a slope has a row for each feature, they are these.
+    """
     share = np.asarray(features, float)[0]
     f = lambda t: np.asarray(score(t), float)[None, :, None]
-    parts = slope(T)[None, :, None, None] * share
+    slopes = np.atleast_2d(slope(T))
+    parts = (slopes.T[:, None] * share)[None]
+    judged = parts.shape[-1] if judged is None else judged
     ends = f(np.array([0.0, 1.0]))
     panel = panels.Panels(np.array([[0.0, 1.0]]), ends, np.zeros(1, np.int32))
     samples = panels.Samples(T[None], f(T), parts)
     rounding = np.full((1, 1), rounding)
-    return panels.measure(
-        panel, samples, f(panels.probes_at()), rounding, np.ones((1, 1)), 2e-16
-    )
+    probes, one = f(panels.probes_at()), np.ones((1, 1))
+    return panels.measure(panel, samples, probes, rounding, one, one, 2e-16, judged)
 
 
 def test_null_rules_see_no_polynomial_below_their_degree():
@@ -73,6 +77,25 @@ def test_slopes_that_are_wrong_in_proportion_contradict_the_scores(factor):
     seen = measured(bent, lambda t: factor * (1 + 0.2 * t))
     assert seen.contradicts.all()
     assert not measured(bent, lambda t: 1 + 0.2 * t).contradicts.any()
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.77, 1.0, 1.3])
+def test_how_far_slopes_are_off_in_proportion_is_known_behind_noise(factor):
+    noise = np.random.default_rng(0).normal(size=200)
+    rough = lambda t: np.sin(3 * t) + 0.004 * noise[(199 * np.asarray(t)).astype(int)]
+    seen = measured(rough, lambda t: factor * 3 * np.cos(3 * t))
+    found = float(panels.disproportion(seen.moments)[0, 0])
+    # Of slopes of nothing it is the share of noise, of which nothing is known here.
+    wrong = 0 if factor in (0.0, 1.0) else abs(1 / factor - 1)
+    assert 0.7 * wrong <= found <= wrong
+
+
+def test_a_kink_is_not_hidden_among_smooth_features_that_nobody_asks_for():
+    place = 0.2207761417572032  # where Kronrod's, Gauss's and both coarser rules agree
+    slopes = lambda t: np.stack([0.3 * (t < place), 30 * np.cos(6 * t)])
+    score = lambda t: 0.3 * np.minimum(t, place) + 5 * np.sin(6 * t)
+    seen = measured(score, slopes, [[1.0, 1.0]], judged=1)
+    assert abs(seen.kronrod[0, 0, 0] - 0.3 * place) <= seen.error.sum()
 
 
 def test_a_spike_between_samples_is_no_contradiction():

@@ -590,6 +590,29 @@ def test_layers_know_what_rounding_hides(dtype):
         assert abs(result.values[1] - 4) <= min(result.error[1], 0.04)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tolerance", [0.1, 1e-3])
+def test_the_tolerance_of_a_unit_is_kept_however_little_it_carries(tolerance):
+    key = jax.random.key(0)
+    w, b, v, xs = (
+        jax.random.normal(k, shape)
+        for k, shape in zip(
+            jax.random.split(key, 4), [(8, 6), (6,), (6,), (60, 8)], strict=True
+        )
+    )
+    f = lambda x: jax.nn.relu(checkpoint_name(x @ w + b, "y")) @ v
+    rule = igjax.rules.adaptive(tolerance)
+    units = jax.vmap(igjax.neuron_conductance(f, "y", 2, rule=rule), (0, None))
+    result = jax.jit(units)(xs, 0.0)
+    end = xs @ w[:, 2] + b[2]
+    positive = jnp.maximum(end, 0) - jnp.maximum(b[2], 0)
+    active = positive / (end - b[2])  # for so much of the path
+    exact = active[:, None] * xs * w[:, 2] * v[2]
+    error = jnp.abs(result.values - exact).sum(1)
+    assert result.converged.all()
+    assert (error <= tolerance * jnp.abs(exact).sum(1) + 1e-12).all()
+
+
 def test_a_transform_built_anew_uses_the_same_program():
     traced = []
 
