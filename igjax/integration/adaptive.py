@@ -55,6 +55,7 @@ from igjax.integration.panels import (
     divided,
     measure,
     probes_at,
+    shares,
     table,
     worst_gap,
 )
@@ -341,7 +342,12 @@ def _unit(probes):
     """The size of F: of its changes, if it has any."""
     change = probes.max(1) - probes.min(1)
     unit = jnp.where(change > 0, change, jnp.abs(probes).max(1))
-    return jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+    return _invertible(jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1))
+
+
+def _invertible(unit):
+    """At most what has a reciprocal, by which XLA multiplies."""
+    return jnp.minimum(unit, float(jnp.finfo(unit.dtype).max) ** 0.8)
 
 
 def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _State):
@@ -503,7 +509,8 @@ def _ended(totals: _Totals, drop, together, size, children) -> _Totals:
     kept = only(drop, totals.mesh[..., ::-1])
     measured = jnp.where(linear > 0, divided(together, linear), 1)
     # The probes may have seen nothing of what is large.
-    unit = jnp.maximum(totals.unit, jnp.where(jnp.isfinite(size), size, 0))
+    largest = _invertible(jnp.where(jnp.isfinite(size), size, 0))
+    unit = jnp.maximum(totals.unit, largest)
     smaller = totals.unit / unit
     done = totals.done.at[:, :2].add(only(drop, totals.pending))
     spent = totals.spent.at[:, :2].add(only(drop, totals.pending_spent))
@@ -565,7 +572,7 @@ def _again(state: _State, which, probes) -> _State:
 def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
     values, squares, mass = (totals.done[:, i] for i in range(3))
     rounding = _rounding(problem, batch, totals)
-    share = divided(mass, mass.sum(-1, keepdims=True))
+    share = shares(mass)
     errors = _errors(totals, squares)
     # What covers the error of all together is a mean for that of one.
     alone = 1 + (ALONE - 1) * divided(totals.spent[:, 1], totals.spent[:, 0])

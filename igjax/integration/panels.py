@@ -348,9 +348,8 @@ def _error(difference, excess, chance, mass, shrink):
     so the more panels there are, since not all of them agree by chance.
     """
     chance = jnp.where(shrink == 1, 0, chance)
-    excess, total = excess[..., None], mass.sum(-1, keepdims=True)
-    even = 1 / max(mass.shape[-1], 1)
-    spread = jnp.where(total == 0, even, divided(mass, total))
+    excess, even = excess[..., None], 1 / max(mass.shape[-1], 1)
+    spread = jnp.where((mass == 0).all(-1, keepdims=True), even, shares(mass))
     caution = jnp.where(shrink < 1, CAUTION, 1)[..., None]
     own = COVER * jnp.hypot(difference, chance[..., None] * spread)
     return caution * own + CAUTION * excess * spread
@@ -408,6 +407,14 @@ def over_nodes(weights, a):
 def divided(a, b):
     """The quotient a / b, and a where b is 0."""
     return a / jnp.where(b == 0, 1, b)
+
+
+def shares(mass):
+    """What part of the whole each feature is; nothing of nothing."""
+    total = mass.sum(-1, keepdims=True)
+    # XLA multiplies by the reciprocal, which of the largest numbers is nothing.
+    scale = jnp.where(total > 1, 2.0**-32, 1.0).astype(mass.dtype)
+    return divided(mass * scale, total * scale)
 
 
 def amplified(gap, known, mass, steep):

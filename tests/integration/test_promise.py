@@ -64,6 +64,17 @@ def test_half_precision_inputs_of_a_ramp_and_a_kink():
     assert is_honest(result, [np.tanh(0.5 / 0.3) + np.tanh(0.5 / 0.3), 0.7])
 
 
+@pytest.mark.parametrize("scale", [5e37, 1e38])
+def test_errors_of_the_largest_scores_are_those_of_others(scale):
+    x = jnp.array([0.5, 0.2, 0.3], jnp.float32)
+    f = lambda x, scale: jnp.tanh(3 * x.sum() - 1) * scale
+    attribute = igjax.integrated_gradients(f)
+    small, large = (attribute(x, 0.0, jnp.float32(s)) for s in (1.0, scale))
+    assert large.converged
+    np.testing.assert_allclose(np.asarray(large.values) / scale, small.values, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(large.error) / scale, small.error, rtol=0.1)
+
+
 @pytest.mark.slow
 def test_a_bump_that_the_probes_do_not_see_overflows_nothing():
     f = lambda x: jnp.exp(-(((x[0] - 0.4996) / 0.0012) ** 2)) + x[1]
