@@ -27,6 +27,10 @@ class Game(NamedTuple):
     parameters: list
     exact: list
 
+    def first(self, count):
+        """Of its inputs the first few."""
+        return self._replace(parameters=self.parameters[:count], exact=self.exact[:count])
+
 
 def network(name, data, model, groups=None, output=None):
     """A fitted scikit-learn MLP on rows of its data, against their mean."""

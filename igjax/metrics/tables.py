@@ -94,7 +94,8 @@ def table(
             module; its number is `result.share` of an infidelity, else `result.value`,
             else the result itself.
         batches: tuples (x, baseline, *args), the same ones at every start.
-        directory: where the files go, a path; a folder for each method in it.
+        directory: where the files go, a path; a folder for each method in it, the first
+            of which has the shuffled row as well.
         in_axes: over which axes of a batch examples run, as in `jax.vmap`.
         progress: as in `igjax.attribute_batches`.
 
@@ -120,23 +121,22 @@ def table(
     """
     _check(key, methods, metrics)
     keyed = [(_keys(key, i, batch, in_axes), *batch) for i, batch in enumerate(batches)]
-    first = next(iter(methods.values()))
-    rows = {name: (attribute, False) for name, attribute in methods.items()}
-    rows[SHUFFLED] = first, True
-    found: dict[str, list] = {}
-    for name, (attribute, shuffled) in rows.items():
-        run = _measured(attribute, metrics, in_axes, shuffled)
+    measured: dict[str, list] = {}
+    for i, (name, attribute) in enumerate(methods.items()):
+        names = (name, SHUFFLED) if i == 0 else (name,)
+        run = _measured(attribute, metrics, in_axes, names)
         folder = Path(directory) / _file_name(name)
-        results = attribute_batches(run, keyed, folder, progress=progress)
-        found[name] = [result.values for result in results]
+        for result in attribute_batches(run, keyed, folder, progress=progress):
+            for row, numbers in result.values.items():
+                measured.setdefault(row, []).append(numbers)
+    rows = [*methods, SHUFFLED]
     scores = {
         metric: {
-            name: np.concatenate([part[metric] for part in parts])
-            for name, parts in found.items()
+            row: np.concatenate([part[metric] for part in measured[row]]) for row in rows
         }
         for metric in metrics
     }
-    made = Table(scores, {metric: paired(rows) for metric, rows in scores.items()})
+    made = Table(scores, {metric: paired(found) for metric, found in scores.items()})
     (Path(directory) / "table.md").write_text(made.markdown() + "\n", "utf8")
     return made
 
@@ -177,19 +177,26 @@ def _keys(key, i: int, batch, in_axes):
     return jax.random.split(jax.random.fold_in(key, i), sizes.pop())
 
 
-def _measured(attribute, metrics, in_axes, shuffled: bool):
-    """A batch's numbers, in the place of values; the rest is that of the attribution."""
+def _measured(attribute, metrics, in_axes, names):
+    """A batch's numbers, in the place of values; the rest is that of the attribution.
+
+    Two names are rows of one attribution: its values, and the same in random places.
+    """
 
     def one(key, x, baseline, *args) -> Attribution:
         result = attribute(x, baseline, *args)
         place, key = jax.random.split(key)
-        values = _in_random_places(place, result.values) if shuffled else result.values
-        found = {
-            name: jnp.asarray(
-                number(measure(jax.random.fold_in(key, i), values, x, baseline, *args))
+
+        def numbers(values):
+            keys = [jax.random.fold_in(key, i) for i in range(len(metrics))]
+            found = (
+                number(measure(own, values, x, baseline, *args))
+                for own, measure in zip(keys, metrics.values(), strict=True)
             )
-            for i, (name, measure) in enumerate(metrics.items())
-        }
+            return dict(zip(metrics, map(jnp.asarray, found), strict=True))
+
+        rows = [result.values, _in_random_places(place, result.values)]
+        found = dict(zip(names, map(numbers, rows[: len(names)]), strict=True))
         nothing = jax.tree.map(jnp.zeros_like, found)
         return dataclasses.replace(result, values=found, error=nothing, sampling=None)
 
