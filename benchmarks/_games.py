@@ -41,7 +41,7 @@ def network(name, data, model, groups=None, output=None):
         for w, b in zip(model.coefs_, model.intercepts_, strict=True)
     ]
     act = {"tanh": jnp.tanh, "relu": jax.nn.relu}[model.activation]
-    players = xs.shape[1] if groups is None else groups.max() + 1
+    players = xs.shape[1] if groups is None else int(groups.max()) + 1
     labels = np.arange(players) if groups is None else groups
 
     def f(mask, given):

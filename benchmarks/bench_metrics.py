@@ -3,10 +3,12 @@
 A network on 32 digits, the same weights in JAX and torch. Infidelity with Captum on the
 same perturbations, with and without its scale; the deletion curve with Quantus'
 PixelFlipping on the same order; and sensitivity-n of a linear model with exact
-attributions, which is 1 by definition. Then seconds, warm: of igjax for all of its 20
-curves (4 ways to break ties, 16 random orders), of Quantus for the one.
+attributions, which is 1 by definition, and whatever else Quantus says of it; the largest
+change of gradients with Captum, complexity and sparseness with Quantus. Seconds, warm:
+of igjax for all of its 20 curves (4 ways to break ties, 16 random orders), of Quantus for
+the one.
 
-The coverage of the reported errors is in tests/metrics (marked slow).
+How often the reported errors cover: `bench_coverage.py --metrics`.
 """
 
 import time
@@ -186,10 +188,112 @@ def sensitivity(xs):
     print(f"    quantus {np.nanmean(result):.3f}: must be 1")
 
 
+def changes(weights, xs, labels):
+    """The largest change of a gradient, against Captum's sensitivity_max on the same."""
+    attribute, radius = igjax.gradient(f), 0.05
+    measure = igjax.metrics.max_sensitivity(attribute, radius, draws=10)
+    key = jax.random.key(0)
+    run = jax.jit(jax.vmap(measure, (None, 0, None, 0, None)))
+    ours = run(key, xs, None, labels, weights).value
+    try:
+        import torch
+        from captum.attr import Saliency
+        from captum.metrics import sensitivity_max
+    except ImportError:
+        print("max-sensitivity: captum is not installed")
+        return
+    uniform = lambda k: jax.random.uniform(
+        jax.random.fold_in(key, k), (64,), minval=-radius, maxval=radius
+    )
+    moves = torch.tensor(np.tile(np.stack([uniform(k) for k in range(10)]), (COUNT, 1)))
+    explain = lambda inputs, **options: Saliency(in_torch(weights)).attribute(
+        inputs, abs=False, **options
+    )
+    found = sensitivity_max(
+        explain,
+        torch.tensor(xs),
+        perturb_func=lambda inputs, *_: inputs + moves,
+        n_perturb_samples=10,
+        target=torch.tensor(labels),
+    )
+    apart = np.abs(found.numpy() - np.asarray(ours)).max() / np.asarray(ours).max()
+    print(f"max-sensitivity: captum apart {apart:.1e}")
+
+
+def shapes(weights, xs, labels):
+    """Complexity and sparseness of values, against Quantus."""
+    values = np.array(jax.vmap(jax.grad(f), (0, 0, None))(xs, labels, weights)) * xs
+    try:
+        import quantus
+    except ImportError:
+        print("complexity, sparseness: quantus is not installed")
+        return
+    given = {"model": None, "x_batch": xs, "y_batch": labels}
+    for name, measure in (
+        ("Complexity", igjax.metrics.complexity),
+        ("Sparseness", igjax.metrics.sparseness),
+    ):
+        ours = np.asarray(jax.vmap(measure)(values))
+        make = getattr(quantus, name)
+        plain = make(abs=True, normalise=False, disable_warnings=True)
+        found = np.array(plain(a_batch=np.abs(values), **given))
+        signed = make(abs=False, normalise=False, disable_warnings=True)
+        try:
+            told = np.array(signed(a_batch=values.copy(), **given))
+            told = f"{np.nanmin(told):.2f} to {np.nanmax(told):.2f}"
+        except Exception as problem:  # a peer's failure is a result
+            told = type(problem).__name__
+        apart = np.abs(found / ours - 1).max()
+        print(f"{name}: quantus apart {apart:.1e}; with abs=False it gives {told}")
+
+
+def linear_in_quantus(xs):
+    """Quantus on a linear model with exact attributions, whose numbers are known."""
+    try:
+        import quantus
+        import torch
+    except ImportError:
+        print("known values: quantus is not installed")
+        return
+    w = np.random.default_rng(1).normal(size=64).astype("f4")
+    layer = torch.nn.Linear(64, 1, bias=False)
+    layer.weight.data = torch.tensor(w[None])
+    model = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+    shape = (COUNT, 1, 8, 8)
+    given = {
+        "model": model,
+        "x_batch": xs.reshape(shape),
+        "y_batch": np.zeros(COUNT, int),
+        "a_batch": (xs * w).reshape(shape),
+        "channel_first": True,
+        "softmax": False,
+    }
+    common = {"normalise": False, "disable_warnings": True}
+    for baseline in (0.0, "black"):
+        metric = quantus.FaithfulnessCorrelation(
+            subset_size=16,
+            perturb_baseline=baseline,
+            abs=False,
+            return_aggregate=False,
+            **common,
+        )
+        found = np.mean(metric(**given))
+        print(f"    quantus FaithfulnessCorrelation, baseline {baseline}: {found:.4f}")
+    metric = quantus.Completeness(perturb_baseline=0.0, **common)
+    print(f"    quantus Completeness: {np.mean(metric(**given)):.2f} are true; must be 1")
+    gaps = jax.vmap(lambda x: igjax.input_x_gradient(lambda x: x @ w)(x, 0.0))(xs)
+    share = np.asarray(jax.vmap(igjax.metrics.completeness)(gaps).share).max()
+    print(f"    igjax: the largest share that is missing {share:.1e}")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     print(jax.devices()[0].device_kind, "jax", jax.__version__)
     data = network()
     infidelity(*data)
     deletion(*data)
-    sensitivity(np.random.default_rng(0).normal(size=(COUNT, 64)).astype("f4"))
+    changes(*data)
+    shapes(*data)
+    normal = np.random.default_rng(0).normal(size=(COUNT, 64)).astype("f4")
+    sensitivity(normal)
+    linear_in_quantus(normal)

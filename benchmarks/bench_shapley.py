@@ -127,7 +127,10 @@ PEERS = {
     "shapiq KernelSHAP": shapiq("KernelSHAP"),
     "shapiq LeverageSHAP": shapiq("LeverageSHAP"),
     "shapiq OddSHAP": shapiq("OddSHAP"),
-    "shapiq ProxySHAP": shapiq("ProxySHAP"),
+    "shapiq ProxySHAP": shapiq("ProxySHAP", index="SV", max_order=1),
+    "shapiq ProxySHAP, adjusted": shapiq(
+        "ProxySHAP", index="SV", max_order=1, adjustment=True
+    ),
     "shapiq kADDSHAP": shapiq("kADDSHAP", max_order=2),
 }
 

@@ -49,9 +49,14 @@ def mixer(x, baseline):
 
 
 def mapped(one: Any, count: int, chunk_size):
-    """`one(k)` for all k below count, block by block."""
+    """`one(k)` for all k below count, in blocks of one size: f is compiled once."""
     size = chunk_size or chunk(one, lambda k: k, jnp.int32, count)
-    return jax.lax.map(one, jnp.arange(count, dtype=jnp.int32), batch_size=min(size, count))
+    blocks = -(-count // size)
+    size = -(-count // blocks)
+    # A last block that is not full repeats the last number.
+    numbers = np.minimum(np.arange(blocks * size, dtype=np.int32), count - 1)
+    found = jax.lax.map(jax.vmap(one), jnp.asarray(numbers).reshape(blocks, size))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], found)
 
 
 def places(key, values):
