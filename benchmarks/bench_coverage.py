@@ -52,8 +52,7 @@ METHODS = {
 def of_game(name, game, budget, keys):
     """The share of values within their errors, over all inputs and keys."""
     make, exactly = METHODS[name]
-    maker = lambda f: make(f, budget=budget)
-    attribute = maker(game.f)
+    attribute = make(game.f, budget=budget)
     x, zero = np.ones(game.players, "f4"), np.zeros(game.players, "f4")
     one = lambda given: lambda key: attribute(key, x, zero, given)
     every = jax.jit(lambda keys, given: jax.lax.map(one(given), keys))
