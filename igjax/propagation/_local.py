@@ -1,9 +1,9 @@
 """A unit as a function of its operands, and the arithmetic of layers on it.
 
-All rules for layers need one function more: `interval`, the bounds of the linear part of a
-layer over a box of inputs. Each step of a layer has a twin on pairs of bounds, so that a
-batch normalization or a view after a dense layer is part of it, and no model has to be
-rewritten before it is explained.
+Rules for layers need two functions more: `interval`, the bounds of the linear part of a
+layer over a box of inputs, and `weighted`, the layer with other weights. Each step of a
+layer has its twin in them, so that a batch normalization or a view after a dense layer is
+part of it, and no model has to be rewritten before it is explained.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from igjax._program.jax_internals import bind
+from igjax._program.jax_internals import bind, varying
 from igjax.propagation._primitives import LAYERS, PRODUCTS
 from igjax.propagation._units import Unit
 
@@ -110,27 +110,44 @@ def bounds(step, moving: int, known, high, low) -> tuple[Any, Any]:
 
 def signed(layer: Local, x):
     """The positive and the negative contributions to a layer, its bias among them."""
-    bias = layer(jnp.zeros_like(x))
     low: Any = None if layer.unit.positive else jnp.minimum(x, 0)
     up, down = interval(layer, jnp.maximum(x, 0), low)
+    bias = bias_of(layer, x)
     return up + jnp.maximum(bias, 0), down + jnp.minimum(bias, 0)
 
 
-def weighted(layer: Local, x, power: int):
-    """The layer with its weights to an even power, and no bias: all positive."""
+def sizes(layer: Local, x):
+    """The sum of the sizes of the contributions to a layer, its bias among them.
+
+    With the layer's output z it gives both signs by one product, not two each: (z + sizes)
+    / 2 is what is positive. That is as precise as z where it is asked for the sign of z,
+    and only there.
+    """
+    return weighted(layer, jnp.abs(x), jnp.abs) + jnp.abs(bias_of(layer, x))
+
+
+def bias_of(layer: Local, x):
+    """What a layer makes of zeros; its product is not computed for it."""
+    known = dict(zip(layer.unit.held, layer.held, strict=True))
+    product, *steps = layer.unit.steps
+    shape = product.eqn.outvars[0].aval
+    zeros = varying(jnp.zeros(shape.shape, shape.dtype), (x, layer.held))
+    known.update(zip(product.outputs, [zeros], strict=True))
+    for step in steps:
+        known.update(zip(step.outputs, step.run(known), strict=True))
+    return known[layer.unit.outputs[0]]
+
+
+def weighted(layer: Local, x, change):
+    """The layer with its weights changed to what is not negative, and no bias."""
     known = dict(zip(layer.unit.held, layer.held, strict=True))
     (moving,) = layer.unit.operands
     value = x
     for step in layer.unit.steps:
         if step.name not in ("add", "sub", "add_any", "neg"):
-            given = [
-                value if i == moving else _to_power(step, known[i], power)
-                for i in step.inputs
-            ]
+            scales = step.name in (*PRODUCTS, "div")
+            other = lambda i, on=scales: change(known[i]) if on else known[i]
+            given = [value if i == moving else other(i) for i in step.inputs]
             value = bind(step.eqn, given)[0]
         (moving,) = step.outputs
     return value
-
-
-def _to_power(step, weight, power):
-    return weight**power if step.name in (*PRODUCTS, "div") else weight

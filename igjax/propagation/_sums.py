@@ -82,9 +82,14 @@ def _apart(step, held, high, low):
 
 
 def _scaled(step, held, high, low):
+    """Of a layer, both signs by the sum of its contributions and that of their sizes."""
     (moving,) = [i for i in dict.fromkeys(step.inputs) if i in high]
     up, down = high[moving], low[moving]
-    if step.name in LAYERS:
-        change = up + down
-        up, down = jnp.maximum(change, 0), jnp.minimum(change, 0)
-    return bounds(step, moving, held, up, down)
+    if step.name not in LAYERS:
+        return bounds(step, moving, held, up, down)
+    change = up + down
+    size = jnp.abs(change)
+    net = bind(step.eqn, [change if i == moving else held[i] for i in step.inputs])[0]
+    whole = [size if i == moving else jnp.abs(held[i]) for i in step.inputs]
+    sizes = bind(step.eqn, whole)[0]
+    return (net + sizes) / 2, (net - sizes) / 2

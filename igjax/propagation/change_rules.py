@@ -4,6 +4,7 @@ A complete rule at every unit makes the values of all of f add up, by the chain 
 multipliers.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -68,17 +69,19 @@ def _secant(unit, values, references, ct):
 
 
 def _slope_between(g, x, r):
+    return _secant_or_slope(g, x, r, g(x), g(r))
+
+
+def _secant_or_slope(g, x, r, y, s):
     """The secant of g; its slope at the midpoint where rounding hides the difference."""
     middle = (x + r) / 2
-    y, s = g(x), g(r)
     _, slope = jax.jvp(g, (middle,), (jnp.ones_like(middle),))
-    d = x - r
-    secant = (y - s) / jnp.where(d == 0, 1, d)
-    # What rounding of y, s, x and r does to the secant, times what it is divided by.
+    d, rise = x - r, y - s
+    # What rounding of y, s, x and r does to the rise; where it explains all that differs.
     eps = float(jnp.finfo(x.dtype).eps)
     noise = 4 * eps * (jnp.abs(y) + jnp.abs(s) + jnp.abs(slope) * (jnp.abs(x) + jnp.abs(r)))
-    hidden = jnp.abs(secant - slope) * jnp.abs(d) <= noise
-    return jnp.where((d == 0) | hidden, slope, secant).astype(y.dtype)
+    hidden = (d == 0) | (jnp.abs(rise - slope * d) <= noise)
+    return jnp.where(hidden, slope, rise / jnp.where(hidden, 1, d)).astype(y.dtype)
 
 
 def _reciprocal(unit, values, references, ct):
@@ -175,10 +178,13 @@ def _reveal(unit, values, references, ct):
 
 def _shares(curve, start, end, up, down):
     """Multipliers of what is added and of what is taken away: either may come first."""
-    slope = lambda x, r: _slope_between(curve, x, r)
-    to_up = (slope(start + up, start) + slope(end, start + down)) / 2
-    to_down = (slope(start + down, start) + slope(end, start + up)) / 2
-    return to_up, to_down
+    # Four places: without and with what is added, without and with what is taken away.
+    places = jnp.stack([jnp.stack([start, start + down]), jnp.stack([start + up, end])])
+    heights = jax.vmap(jax.vmap(curve))(places)
+    slope = jax.vmap(partial(_secant_or_slope, curve))
+    to_up = slope(places[1], places[0], heights[1], heights[0])
+    to_down = slope(places[:, 1], places[:, 0], heights[:, 1], heights[:, 0])
+    return to_up.mean(0), to_down.mean(0)
 
 
 def _reveal_larger(unit, values, references, ct):

@@ -162,10 +162,10 @@ def gamma(g: float = 0.25, eps: float = 1e-6) -> Rule:
 
 def _gamma(unit, values, references, ct, g, eps):
     del references
-    (z, (p, n)), pull = jax.vjp(lambda x: (unit(x), _local.signed(unit, x)), *values)
-    share = _over(ct * z, z + g * jnp.where(z > 0, p, n), eps)
-    sides = g * jnp.where(z > 0, share, 0), g * jnp.where(z < 0, share, 0)
-    return pull((share, sides))
+    (z, sizes), pull = jax.vjp(lambda x: (unit(x), _local.sizes(unit, x)), *values)
+    sign = jnp.sign(z)
+    share = _over(ct * z, z + g * (z + sign * sizes) / 2, eps)
+    return pull((share * (1 + g / 2), share * sign * (g / 2)))
 
 
 def wsquare(eps: float = 1e-6) -> Rule:
@@ -230,7 +230,7 @@ def flat(eps: float = 1e-6) -> Rule:
 def _weighted(unit, values, references, ct, power, eps):
     del references
     (x,) = values
-    same = lambda x: _local.weighted(unit, x, power)
+    same = lambda x: _local.weighted(unit, x, lambda weight: weight**power)
     sums, pull = jax.vjp(same, jnp.ones_like(x))
     return pull(_over(ct * unit(x), sums, eps))
 
@@ -276,7 +276,7 @@ def _box(unit, values, references, ct, low, high, eps):
     del references
     (x,) = values
     bounds = [jnp.broadcast_to(jnp.asarray(b, x.dtype), x.shape) for b in (high, low)]
-    bias = unit(jnp.zeros_like(x))
+    bias = _local.bias_of(unit, x)
 
     def above(x, high, low):
         return unit(x) - bias - _local.interval(unit, high, low)[1]
