@@ -185,12 +185,27 @@ class _Reader:
         if step.name in primitives.QUOTIENTS:
             signal = 0 if step.inputs[0] in several else None
             kind = "normalization" if signal == 0 and len(set(several)) == 2 else "quotient"
-            return self._made(kind, step, several, signal)
+            root = self.made_of.get(step.inputs[1]) == "sqrt"
+            by_root = kind == "normalization" and root
+            return self._made(kind, step, several, signal, by_root)
         curves = [self.made_of.get(i) for i in several]
         for curve, kind in (("rsqrt", "normalization"), ("logistic", "gate")):
             if len(curves) == 2 and curves.count(curve) == 1:
-                return self._made(kind, step, several, 1 - curves.index(curve))
+                by_root = kind == "normalization"
+                return self._made(kind, step, several, 1 - curves.index(curve), by_root)
         return self._made("product", step, several)
+
+    def _curve(self, step: Step) -> str:
+        """What a curve ends in; a root that is clipped, or one over it, is a root."""
+        moving = [i for i in step.inputs if self.level[i] != CONSTANT]
+        before = self.made_of.get(moving[0]) if len(moving) == 1 else None
+        if before is not None and step.name in ("max", "clamp"):
+            return before
+        if step.name == "pow":
+            power = self.program.literals.get(step.inputs[1])
+            return {0.5: "sqrt", -0.5: "rsqrt"}.get(power, "pow")
+        divides = step.name in primitives.QUOTIENTS and moving[0] != step.inputs[0]
+        return "rsqrt" if before == "sqrt" and divides else step.name
 
     def _activation(self, step: Step, root: int) -> Unit:
         out = step.outputs[0]
@@ -204,7 +219,7 @@ class _Reader:
         inside = {o for s in steps for o in s.outputs}
         held = [i for s in steps for i in s.inputs if i not in inside and i != root]
         kind = "softmax" if out in self.softmax.parts else "relu" if relu else "activation"
-        self.made_of[out] = step.name
+        self.made_of[out] = self._curve(step)
         unit = Unit(kind, steps, (root,), tuple(dict.fromkeys(held)), step.outputs)
         unit = self._ruled(unit)
         return self._with_sums(unit) if unit.rule and unit.rule.sees_sums else unit
@@ -289,13 +304,13 @@ class _Reader:
         held = tuple(i for i in step.inputs if self.level[i] != LIVE)
         return Unit(kind, (step,), operands, held, step.outputs)
 
-    def _made(self, kind: str, step: Step, operands, signal=None) -> Unit:
+    def _made(self, kind: str, step: Step, operands, signal=None, by_root=False) -> Unit:
         operands = tuple(dict.fromkeys(operands))
         held = tuple(i for i in dict.fromkeys(step.inputs) if i not in operands)
         first = kind == "layer" and operands[0] in self.input_views
         positive = kind == "layer" and operands[0] in self.positive
         unit = Unit(kind, (step,), operands, held, step.outputs, None, signal, first)
-        return self._ruled(unit._replace(positive=positive))
+        return self._ruled(unit._replace(positive=positive, by_root=by_root))
 
     def _ruled(self, unit: Unit) -> Unit:
         """The unit with its rule; what is stopped is still."""

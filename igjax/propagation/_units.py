@@ -27,6 +27,7 @@ class Unit(NamedTuple):
         positive: whether what a layer sees is known not to be negative, as after a ReLU.
         root: the value that a curve is a function of, where the sums before it belong to
             the unit; None where that is its operand.
+        by_root: whether a normalization divides by a root, or is times one over it.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Unit(NamedTuple):
     bodies: tuple["Reading", ...] = ()
     positive: bool = False
     root: int | None = None
+    by_root: bool = False
 
     @property
     def place(self) -> Place:

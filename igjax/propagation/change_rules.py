@@ -24,11 +24,11 @@ def rescale() -> Rule:
     $$m = \frac{g(x) - g(r)}{x - r}$$
 
     and its like where there are two operands: the Jacobian at the midpoint for products,
-    which is exact for what is bilinear; a / b as a * (1 / b), and in a softmax as
-    exp(log a - log b); max(a, b) as b + relu(a - b); and the rise of a maximum over many
-    goes to what is largest at x, the rest of the change to what was largest at the
-    baseline. Each accounts for the whole change of its unit, so that the values of
-    `deeplift` add up.
+    which is exact for what is bilinear; a / b as a * (1 / b), and in softmax and
+    normalizations by a root as exp(log a - log b); max(a, b) as b + relu(a - b); and the
+    rise of a maximum over many goes to what is largest at x, the rest of the change to what
+    was largest at the baseline. Each accounts for the whole change of its unit, so that the
+    values of `deeplift` add up.
 
     Returns:
         A `Rule` for units with a baseline.
@@ -52,9 +52,10 @@ def _rescale(unit, values, references, ct):
         return _rises(unit, values, references, ct)
     if unit.unit.kind in ("activation", "relu") or len(unit.unit.steps) > 1:
         return _secant(unit, values, references, ct)
+    if unit.unit.by_root or (unit.unit.kind == "softmax" and name in QUOTIENTS):
+        return _logarithmic(unit, values, references, ct)
     if name in QUOTIENTS:
-        rule = _logarithmic if unit.unit.kind == "softmax" else _reciprocal
-        return rule(unit, values, references, ct)
+        return _reciprocal(unit, values, references, ct)
     if name in MAXIMA:
         return _larger(unit, values, references, ct)
     if unit.is_bilinear:
@@ -92,27 +93,34 @@ def _reciprocal(unit, values, references, ct):
 
 
 def _logarithmic(unit, values, references, ct):
-    """Takes a / b, of positive numbers, as exp(log a - log b).
+    """Takes a * c, or a / b with c = 1 / b, as exp(log a + log c), where signs are kept.
 
-    As a * (1 / b) a softmax would have multipliers as large as the ratio of its sums at the
-    two ends, and so values without bound where all logits move alike; so it has none
-    beyond those of softmax itself.
+    As a product, multipliers would be as large as c is at either end: of a softmax the
+    ratio of its sums, of a normalization 1000 at a baseline that is constant. A softmax
+    would have values without bound where all logits move alike, and a dozen normalizations
+    multiply. So multipliers are as large as outputs are for what flows in. Where a changes
+    its sign it gets all of the change: on its way it is 0, where c changes nothing.
     """
-    (a, b), (ra, rb) = unit.arguments(values), unit.arguments(references)
-    positive = (a > 0) & (ra > 0) & (b > 0) & (rb > 0)
-    one = lambda v: jnp.where(positive, v, 1)
-    p, q = one(a) / one(b), one(ra) / one(rb)
-    mean = ct * _slope_between(jnp.exp, jnp.log(p), jnp.log(q))
-    to_a = mean * _slope_between(jnp.log, one(a), one(ra))
-    to_b = -mean * _slope_between(jnp.log, one(b), one(rb))
-    # A weight that is zero at one end owes its change to itself alone.
+    swapped = -1 if unit.unit.signal == 1 else 1
+    (a, b), (ra, rb) = (unit.arguments(v)[::swapped] for v in (values, references))
+    divides = unit.unit.steps[-1].name in QUOTIENTS
+    c, rc = (1 / b, 1 / rb) if divides else (b, rb)
+    y, s = a * c, ra * rc
+    kept = jnp.sign(c) * jnp.sign(rc) > 0
+    both = kept & (jnp.sign(a) * jnp.sign(ra) > 0)
+    share = partial(_logarithm_over, both)
     d = jnp.where(a == ra, 1, a - ra)
-    alone = jnp.where(a == ra, ct / b, ct * (a / b - ra / rb) / d)
-    zero = (a == 0) | (ra == 0)
-    others = ct * (1 / b + 1 / rb) / 2, -ct * (a + ra) / 2 / (b * rb)
-    to_a = jnp.where(positive, to_a, jnp.where(zero, alone, others[0]))
-    to_b = jnp.where(positive, to_b, jnp.where(zero & (a != ra), 0, others[1]))
-    return unit.of_operands((to_a, to_b))
+    alone = jnp.where(kept, jnp.where(a == ra, c, (y - s) / d), (c + rc) / 2)
+    to_a = jnp.where(both, share(a, ra) / share(y, s), alone)
+    to_c = jnp.where(both, share(c, rc) / share(y, s), jnp.where(kept, 0, (a + ra) / 2))
+    to_b = -to_c / (b * rb) if divides else to_c
+    return unit.of_operands((ct * to_a, ct * to_b)[::swapped])
+
+
+def _logarithm_over(where, v, r):
+    """The change of a logarithm over that of its number; 1 elsewhere."""
+    one = lambda v: jnp.where(where, v, 1)
+    return _slope_between(lambda v: jnp.log(jnp.abs(v)), one(v), one(r))
 
 
 def _larger(unit, values, references, ct):

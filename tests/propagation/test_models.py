@@ -1,5 +1,6 @@
 """Whole models: complete to rounding in every framework, loops as if they were unrolled."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +14,7 @@ from flax import nnx
 import igjax
 from igjax.propagation import CP, EPSILON_PLUS, deeplift, relevance
 
-from ..registry import ZOO
+from ..registry import ZOO, together
 
 # Each of a vector, summed with weights: one program shows all of them.
 ACTIVATIONS = (
@@ -107,6 +108,35 @@ def test_attention_of_every_framework_is_complete(make, getkey):
     score = abs(float(f(x)))
     assert abs(relevance(f, CP)(x).delta) < 1e-4 * score
     assert abs(relevance(f)(x).delta) > 1e-2 * score
+
+
+# A normalization as people write it; all but the last are the same function.
+NORMS = (
+    lambda x: (x - x.mean()) * jax.lax.rsqrt(x.var() + 1e-6),
+    lambda x: (x - x.mean()) / jnp.sqrt(x.var() + 1e-6),
+    lambda x: (x - x.mean()) * (1 / jnp.sqrt(x.var() + 1e-6)),
+    lambda x: (x - x.mean()) * (x.var() + 1e-6) ** -0.5,
+    lambda x: x / jnp.maximum(jnp.linalg.norm(x), 1e-6),
+)
+
+
+@pytest.mark.slow
+def test_normalizations_do_not_explode_at_a_constant_baseline(getkey):
+    # There one over the root is a thousand, and so would be the factor of each of four.
+    w, x = jax.random.normal(getkey(), (6, 6)), jax.random.normal(getkey(), (6,))
+
+    def deep(norm, x):
+        for _ in range(4):
+            x = x + norm(jnp.tanh(w @ x))
+        return x @ jnp.arange(6.0)
+
+    methods = [deeplift(functools.partial(deep, norm)) for norm in NORMS]
+    results = together(*(functools.partial(method, x, 0.0) for method in methods))
+    for result in results:
+        assert abs(result.values).sum() < 1e3
+        assert abs(result.delta) < 1e-12
+    for result in results[1:4]:
+        np.testing.assert_allclose(result.values, results[0].values, rtol=1e-8)
 
 
 def _recurrent(start):
