@@ -202,7 +202,7 @@ class _Reader:
         if before is not None and step.name in ("max", "clamp"):
             return before
         if step.name == "pow":
-            power = self.program.literals.get(step.inputs[1])
+            power = self.program.literals.get(step.inputs[1], 0.0)
             return {0.5: "sqrt", -0.5: "rsqrt"}.get(power, "pow")
         divides = step.name in primitives.QUOTIENTS and moving[0] != step.inputs[0]
         return "rsqrt" if before == "sqrt" and divides else step.name

@@ -107,7 +107,7 @@ def _logarithmic(unit, values, references, ct):
     c, rc = (1 / b, 1 / rb) if divides else (b, rb)
     y, s = a * c, ra * rc
     kept = jnp.sign(c) * jnp.sign(rc) > 0
-    both = kept & (jnp.sign(a) * jnp.sign(ra) > 0)
+    both = kept & (jnp.sign(y) * jnp.sign(s) > 0)  # none has vanished
     share = partial(_logarithm_over, both)
     d = jnp.where(a == ra, 1, a - ra)
     alone = jnp.where(kept, jnp.where(a == ra, c, (y - s) / d), (c + rc) / 2)
