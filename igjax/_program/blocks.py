@@ -34,9 +34,9 @@ def chunk(f, path, dtype, nodes: int, outputs: int = 1, lanes: int = 1) -> int:
     least = -(-least // lanes) if outputs == 1 else 1
     if known is None:  # the program of f is not understood
         return least
-    size = max(lanes * outputs * known.values, 1)
-    fit = max(least, min(most, max(budget, 2 * known.constants) // size))
-    fit = min(fit, max(1, int(SHARE * memory()) // size), nodes)
+    values, touched = (max(lanes * outputs * n, 1) for n in (known.values, known.touched))
+    fit = max(least, min(most, max(budget, 2 * known.constants) // touched))
+    fit = min(fit, max(1, int(SHARE * memory()) // values), nodes)
     return min(range(fit, fit // 2, -1), key=lambda size: -(-nodes // size) * size)
 
 

@@ -5,6 +5,8 @@ turns such layouts into the one it has a fast kernel for only in the entry compu
 a program, not in the body of a loop, where it falls back to a scalar loop, several times
 slower. The integral is a loop; so its convolutions get explicit transposes around them.
 
+One of a single place is a product of matrices, for which there are faster kernels.
+
 It has no fast kernel for groups of features. A group each is a convolution each; and
 where a group has one feature (a depthwise convolution) the sum of the operand's shifted
 copies, each times its number of the kernel, is what is left of it.
@@ -46,16 +48,28 @@ def _canonical(numbers, operand, kernel):
 
 def _in_groups(eqn, found, operand, kernel):
     window, groups = found.window, found.groups
-    if groups == 1 or found.batch_groups > 1:
+    if found.batch_groups > 1:
         return _convolved(eqn, window, operand, kernel)
+    if groups == 1:
+        return _alone(eqn, window, operand, kernel)
     if kernel.shape[-2] == 1 and windows.unrolls(window):
         return _depthwise(operand, kernel, window)
     if groups > MOST_GROUPS:
         return _convolved(eqn, window, operand, kernel)
     parts = (jnp.split(a, groups, -1) for a in (operand, kernel))
-    alone = {"feature_group_count": 1}
-    each = [_convolved(eqn, window, *part, **alone) for part in zip(*parts, strict=True)]
+    each = [_alone(eqn, window, *part) for part in zip(*parts, strict=True)]
     return jnp.concatenate(each, -1)
+
+
+def _alone(eqn, window, operand, kernel):
+    """A convolution without groups; one of a single place is a product of features."""
+    if math.prod(window.size) > 1:
+        return _convolved(eqn, window, operand, kernel, feature_group_count=1)
+    matrix, start = kernel.reshape(kernel.shape[-2:]), (0,) * operand.ndim
+    seen = lambda a: windows.shifted(windows.padded(a, window, 0), start, window)
+    if math.prod(window.base_dilation) > 1:  # of zeros the product is zero
+        return seen(internals.multiplied(eqn, operand, matrix))
+    return internals.multiplied(eqn, seen(operand), matrix)
 
 
 def _convolved(eqn, window, operand, kernel, **changes):

@@ -266,6 +266,40 @@ def stepped(eqn, inputs, run, given):
     return [*carry, *stacked], more
 
 
+class Turns(NamedTuple):
+    """A loop, of known length or not, and which inputs are the constants of its body."""
+
+    body: Any
+    first: int
+    constants: int
+    length: int  # 0 where nobody knows
+
+
+def turns(eqn) -> Turns | None:
+    """The loop that an equation is; None for all else."""
+    if (loop := scan(eqn)) is not None:
+        return Turns(loop.body, 0, loop.constants, loop.length)
+    if (body := loop_body(eqn)) is not None:
+        of_condition = _parameter(eqn, "cond_nconsts")
+        return Turns(body, of_condition, _parameter(eqn, "body_nconsts"), 0)
+    return None
+
+
+def turned(eqn, inputs, turn):
+    """A loop made anew, each of its turns by `turn(inputs)`, the constants in front."""
+    if scan(eqn) is not None:
+        return stepped(eqn, inputs, lambda _, given, __: (turn(given), ()), ())[0]
+    loop: Any = turns(eqn)
+    condition = _parameter(eqn, "cond_jaxpr")
+    asked, start = inputs[: loop.first], loop.first + loop.constants
+    goes_on = as_function(condition.jaxpr, condition.consts)
+    return jax.lax.while_loop(
+        lambda carry: goes_on(*asked, *carry)[0],
+        lambda carry: turn([*inputs[loop.first : start], *carry]),
+        inputs[start:],
+    )
+
+
 # Where equations come from, and when two are the same.
 
 
@@ -351,6 +385,62 @@ def convolved(eqn, inputs, numbers, **changes):
     return bind(eqn, inputs, dimension_numbers=numbers, **changes)[0]
 
 
+def multiplied(eqn, operand, matrix):
+    """A product in the place of a convolution, over the last axis of its operand."""
+    return jax.lax.dot_general(
+        operand,
+        matrix,
+        (((operand.ndim - 1,), (0,)), ((), ())),
+        precision=_parameter(eqn, "precision"),
+        preferred_element_type=_parameter(eqn, "preferred_element_type"),
+    )
+
+
+def is_product(eqn) -> bool:
+    """Whether an equation multiplies with a kernel."""
+    return eqn.primitive.name in ("dot_general", "conv_general_dilated")
+
+
+def multiplies_rows(eqn) -> bool:
+    """Whether an equation is a product of rows and a matrix, as a dense layer has it."""
+    if eqn.primitive.name != "dot_general" or _ndim(eqn.invars[1]) != 2:
+        return False
+    (left, right), batches = _parameter(eqn, "dimension_numbers")
+    return not any(batches) and tuple(right) == (0,) and left[0] == _ndim(eqn.invars[0]) - 1
+
+
+def rows(eqn) -> int | None:
+    """How many rows a kernel is multiplied with whose summed axes are not in front.
+
+    None for all but products without batches of such a kernel, the second factor.
+    """
+    if eqn.primitive.name != "dot_general":
+        return None
+    (left, right), batches = _parameter(eqn, "dimension_numbers")
+    if any(batches) or tuple(right) == tuple(range(len(right))):
+        return None
+    shape = eqn.invars[0].aval.shape
+    return math.prod(n for i, n in enumerate(shape) if i not in left)
+
+
+def turned_round(eqn, kernel):
+    """The second factor of a product, its summed axes in front."""
+    (_, axes), _ = _parameter(eqn, "dimension_numbers")
+    others = (i for i in range(kernel.ndim) if i not in axes)
+    return kernel.transpose(*axes, *others)
+
+
+def multiplied_turned(eqn, inputs):
+    """A product whose second factor was turned round."""
+    (axes, _), batches = _parameter(eqn, "dimension_numbers")
+    return bind(eqn, inputs, dimension_numbers=((axes, tuple(range(len(axes)))), batches))
+
+
+def size(variable) -> int:
+    """The bytes of a value."""
+    return variable.aval.size * variable.aval.dtype.itemsize
+
+
 def summed_window(eqn) -> Window | None:
     """The window over which an equation sums; None for all else."""
     if eqn.primitive.name != "reduce_window_sum":
@@ -372,6 +462,11 @@ def routed_window(eqn) -> Window | None:
 def _sliding(eqn) -> tuple:
     names = "window_dimensions", "window_strides", "padding"
     return tuple(_parameter(eqn, name) for name in names)
+
+
+def summed_axes(eqn) -> tuple | None:
+    """The axes over which an equation sums; None for all else."""
+    return tuple(_parameter(eqn, "axes")) if eqn.primitive.name == "reduce_sum" else None
 
 
 def terms(eqn) -> int:

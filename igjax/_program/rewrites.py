@@ -12,9 +12,9 @@ has nothing to say. What each of them gains: `benchmarks/bench_rewrites.py`.
 
 import jax
 
-from igjax._program import convolutions, jax_internals as internals, pools
+from igjax._program import convolutions, jax_internals as internals, loops, pools, sums
 
-REWRITES = {"cpu": (convolutions.rewritten, pools.summed, pools.routed)}
+REWRITES = {"cpu": (convolutions.rewritten, pools.summed, pools.routed, sums.squeezed)}
 
 
 def for_device(function):
@@ -37,6 +37,8 @@ def for_device(function):
             outputs = internals.if_understood(rewrite, eqn, inputs)
             if outputs is not None:
                 return outputs
+        if loops.concerns(eqn):
+            return loops.rebuilt(eqn, inputs, inside)
         if any(_concerns(body.jaxpr) for body in internals.bodies(eqn)):
             return internals.with_bodies(eqn, inputs, inside)
         return internals.bind(eqn, inputs)
@@ -56,6 +58,5 @@ def concerns(closed) -> bool:
 
 def _concerns(jaxpr) -> bool:
     bodies = lambda eqn: (body.jaxpr for body in internals.bodies(eqn))
-    return any(
-        internals.slides(eqn) or any(map(_concerns, bodies(eqn))) for eqn in jaxpr.eqns
-    )
+    slow = lambda eqn: internals.slides(eqn) or sums.concerns(eqn) or loops.concerns(eqn)
+    return any(slow(eqn) or any(map(_concerns, bodies(eqn))) for eqn in jaxpr.eqns)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from igjax._program import jax_internals as internals
+from igjax._program import jax_internals as internals, steps
 from igjax._program.rewrites import concerns
 
 
@@ -45,6 +45,7 @@ def trace(function, *args) -> Traced:
 
     plain = jax.make_jaxpr(fresh)(*leaves)
     closed: Any = internals.if_understood(_lifted, plain, leaves, otherwise=plain)
+    closed = internals.if_understood(steps.ahead, closed, leaves, otherwise=closed)
     jaxpr, (output,) = closed.jaxpr, found
     with jax.ensure_compile_time_eval():  # or an outer trace would own the constants
         constants = [
@@ -82,7 +83,9 @@ def _lift(eqn, inputs):
     return internals.rebuilt(eqn, inputs, inside)
 
 
-STREAMED = 4  # values of a loop's steps are touched in turn: measured, an LSTM
+# Values of a loop's steps are touched in turn. So many times less of them is counted where
+# they are to fit in memory, and where they are to fit in caches: measured, LSTM and GRU.
+STREAMED, CACHED = 4, 16
 
 
 class Footprint(NamedTuple):
@@ -90,12 +93,13 @@ class Footprint(NamedTuple):
 
     values: int  # intermediate ones that depend on its arguments
     constants: int  # what it closes over
+    touched: int  # the values that caches see at a time
 
 
 def footprint(function, *args) -> Footprint | None:
     """The bytes that a function computes and closes over.
 
-    Values that loops compute step by step count a part: caches see a few steps at a time.
+    Values that loops compute step by step count a part: what is seen at a time.
     None where the jaxpr is not understood.
     """
     closed = jax.make_jaxpr(function)(*args)
@@ -103,33 +107,44 @@ def footprint(function, *args) -> Footprint | None:
 
 
 def _footprint(jaxpr) -> Footprint:
-    values = _bytes(jaxpr, set(jaxpr.invars))
-    return Footprint(values, sum(map(_size, jaxpr.constvars)))
+    values, touched = (_bytes(jaxpr, set(jaxpr.invars), n) for n in (STREAMED, CACHED))
+    return Footprint(values, sum(map(_size, jaxpr.constvars)), touched)
 
 
 def _size(v) -> int:
     return v.aval.size * v.aval.dtype.itemsize
 
 
-def _bytes(jaxpr, dependent: set) -> int:
-    size = 0
+def _bytes(jaxpr, dependent: set, streamed: int) -> int:
+    size, in_turn = 0, _in_turn(jaxpr)
     for eqn in jaxpr.eqns:
         moves = [not internals.is_literal(v) and v in dependent for v in eqn.invars]
         if not any(moves):
             continue
         dependent.update(eqn.outvars)
-        size += sum(map(_size, eqn.outvars))
+        size += sum(_size(v) // (streamed if v in in_turn else 1) for v in eqn.outvars)
         loop = internals.scan(eqn)
         for body in internals.transparent(eqn):
             inner = body.jaxpr.invars  # a branch does not get the first input
             given = zip(inner[::-1], moves[::-1], strict=False)
             within = {v for v, moved in given if moved}
             if loop is None:
-                size += _bytes(body.jaxpr, within)
+                size += _bytes(body.jaxpr, within, streamed)
             else:
                 within.update(inner[loop.constants :][: loop.carries])
-                size += loop.length * _bytes(body.jaxpr, within) // STREAMED
+                size += loop.length * _bytes(body.jaxpr, within, streamed) // streamed
     return size
+
+
+def _in_turn(jaxpr) -> set:
+    """The values that loops step through, or stack up."""
+    found: set = set()
+    for eqn in jaxpr.eqns:
+        if (loop := internals.scan(eqn)) is not None:
+            stepped = eqn.invars[loop.constants + loop.carries :]
+            found.update(v for v in stepped if not internals.is_literal(v))
+            found.update(eqn.outvars[loop.carries :])
+    return found
 
 
 _VIEWS = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "copy_p", "name")

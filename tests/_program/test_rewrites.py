@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from igjax._program import jax_internals, rewrites, windows
+from igjax._program import jax_internals, loops, rewrites, steps, windows
 from igjax._program.rewrites import for_device
 
 ON_CPU = jax.default_backend() == "cpu"
@@ -137,6 +137,90 @@ def test_pools_keep_values_and_ties(strides, window, padding):
     total = used(pool(lax.add, 0.0, window, strides, padding))
     kinds = jnp.stack([IMAGES, tied, tied.at[1, 3, 3].set(jnp.nan)])
     agrees(lambda xs: jax.lax.map(lambda x: (largest(x), total(x)), xs), kinds, 1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)], ids=str)
+def test_convolutions_of_one_place_are_products(strides, layout):
+    kernel = jax.random.normal(jax.random.key(1), (1, 1, 12, 8))
+    x = jnp.asarray(IMAGES).at[0, 0, 0, 0].set(jnp.nan).at[1, 2, 2, 1].set(jnp.inf)
+    if layout[0] == "NCHW":
+        x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
+    padding = ((1, 0), (0, 2))
+    numbers = {"dimension_numbers": layout}
+    model = lambda x: lax.conv_general_dilated(x, kernel, strides, padding, **numbers)
+    agrees(used(model), x, 1e-12)
+    if ON_CPU:
+        assert "conv_general_dilated" not in primitives(for_device(used(model)), x)
+
+
+@pytest.mark.parametrize("axes", [(1,), (3,), (0, 1), (1, 2, 3), (0, 3)], ids=str)
+def test_sums_next_to_idle_axes(axes):
+    x = jnp.asarray(IMAGES[:, None, :4]).at[0, 0, 0, 0].set(jnp.nan)
+    x = x.at[1, 0, 1].set(jnp.inf)
+    model = lambda x: (x.sum(axes), (x * x).sum(axes, keepdims=True))
+    agrees(model, x, 1e-12)
+    if ON_CPU:
+        squeezed = str(jax.make_jaxpr(for_device(model))(x))
+        assert "squeeze" in squeezed
+
+
+def recurrent(x, kernels):
+    """A cell with two gates over the steps of x, its kernels turned round at each step."""
+    wide, up, down = kernels
+
+    def step(state, row):
+        gate = jax.nn.sigmoid(row @ wide + state @ up)
+        new = jnp.tanh(row @ wide.T[: row.size] + state @ down.T)
+        return gate * state + (1 - gate) * new, new
+
+    state, rows = lax.scan(step, jnp.ones(5) / 3, x)
+    return state.sum() + (rows**2).sum()
+
+
+KERNELS = tuple(jax.random.normal(jax.random.key(i), (5, 5)) / 3 for i in range(3))
+
+
+@pytest.mark.parametrize("around", ["scan", "jit", "while"])
+def test_products_in_loops(around):
+    x = jax.random.normal(jax.random.key(4), (20, 5))
+    kernels = [k.astype(x.dtype) for k in KERNELS]
+    model = jax.jit(recurrent) if around == "jit" else recurrent
+    gradient = lambda x: jax.vmap(jax.grad(model), (0, None))(
+        jnp.stack([x, x + 1]), kernels
+    )
+    if around == "while":
+        gradient = lambda x: lax.while_loop(
+            lambda c: jnp.abs(c).max() < 3, lambda c: 2 * c + jax.grad(model)(c, kernels), x
+        )
+    agrees(gradient, x, 1e-5)
+    closed = jax.make_jaxpr(model)(x, kernels)
+    fewer = steps.ahead(closed, [x, *kernels])
+    assert products(fewer) < products(closed) == 4
+    (expected,), (got,) = (
+        jax_internals.as_function(c.jaxpr, c.consts)(x, *kernels) for c in (closed, fewer)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def products(closed) -> int:
+    """The products of a program, those inside of others as well."""
+    inside = lambda eqn: sum(map(products, jax_internals.bodies(eqn)))
+    each = lambda eqn: jax_internals.is_product(eqn) + inside(eqn)
+    return sum(map(each, closed.jaxpr.eqns))
+
+
+@pytest.mark.skipif(not ON_CPU, reason="what is rewritten for CPUs")
+def test_kernels_are_turned_before_long_loops(monkeypatch):
+    kernel = KERNELS[0]
+    product = lambda c, _: (lax.dot_general(c, kernel, (((1,), (1,)), ((), ()))), None)
+    run = lambda c, n: lax.scan(product, c, None, n)[0]
+    turns = lambda c, n: str(jax.make_jaxpr(for_device(lambda c: run(c, n)))(c))
+    assert "transpose" in turns(jnp.ones((4, 5)), loops.LEAST_TURNS)
+    assert "transpose" not in turns(jnp.ones((4, 5)), loops.LEAST_TURNS - 1)
+    assert "transpose" not in turns(jnp.ones((loops.MOST_ROWS + 1, 5)), 99)
+    monkeypatch.setattr(loops, "MOST_BYTES", 99)
+    assert "transpose" not in turns(jnp.ones((4, 5)), 99)
 
 
 @pytest.mark.slow
