@@ -26,6 +26,7 @@ DEPTHWISE = (
     *((14, 672, 5, 1), (16, 96, 7, 1)),
 )
 GROUPED = ((56, 128, 32), (28, 64, 2), (14, 512, 64))
+SINGLE = ((48, 96, 16, 1), (48, 16, 96, 1), (12, 192, 32, 1), (28, 128, 256, 2))
 DENSE = ((16, 64, 128, 3, 1), (16, 64, 128, 3, 2), (64, 3, 64, 7, 2), (2, 512, 512, 3, 1))
 POOLS = ((56, 64, 2, 2, "VALID"), (112, 64, 3, 2, "SAME"), (28, 64, 3, 1, "SAME"))
 
@@ -70,6 +71,22 @@ def pool(kind, size: int, stride: int, padding: str) -> Callable:
     return lambda x: lax.reduce_window(x, start, combine, *shapes, padding)
 
 
+def softmax(x):
+    """Probabilities, as attention has them."""
+    return jax.nn.softmax(x)
+
+
+def cell(x):
+    """The states of a recurrent cell."""
+    kernel = normal(128, 128) / 12
+
+    def step(state, row):
+        state = jnp.tanh(row + state @ kernel)
+        return state, state
+
+    return lax.scan(step, jnp.zeros(128), x)[1]
+
+
 def gradient(function) -> Callable:
     """The function's own gradient of the sum of its squares."""
     return jax.grad(lambda x: (function(x) ** 2).sum())
@@ -91,6 +108,16 @@ def cases(batch: int) -> Iterator[tuple[str, Callable, jax.Array]]:
         kernel = normal(size, size, inputs, outputs)
         name = f"dense {size}x{size}, stride {stride}, {side}x{side}x{inputs} to {outputs}"
         yield name, convolution(kernel, stride, 1), normal(batch, side, side, inputs)
+    for side, inputs, outputs, stride in SINGLE:
+        name = f"dense 1x1, stride {stride}, {side}x{side}x{inputs} to {outputs}"
+        kernel = normal(1, 1, inputs, outputs)
+        yield name, convolution(kernel, stride, 1), normal(batch, side, side, inputs)
+    yield (
+        "softmax of 4x128x128, a batch of one in it",
+        softmax,
+        normal(batch, 1, 4, 128, 128),
+    )
+    yield "100 steps of a cell of 128 units", jax.vmap(cell), normal(batch, 100, 128)
     for side, features, size, stride, padding in POOLS:
         for kind in ("sum", "maximum"):
             window = f"{size}x{size}, stride {stride}, {padding}"

@@ -33,7 +33,7 @@ if [ "${1:-}" = --cpu ]; then
   zoo=(--repeats 1 --networks mlp lstm)
   suites=(--inputs 10 --dtypes float32)
 fi
-table=$(realpath "$1") room=$PWD/build/accelerator
+table=$(realpath -m "$1") room=$PWD/build/accelerator
 rm -rf "$room" && mkdir -p "$room"
 # igjax itself, and only what is not there: JAX, torch and NumPy are the device's.
 for wheel in "${2:-none}"/*.whl; do
@@ -43,7 +43,7 @@ for wheel in "${2:-none}"/*.whl; do
   fi 2> /dev/null
   [ -e "$wheel" ] && $python -m pip install --quiet --no-index --no-deps --target "$room" "$wheel"
 done
-export PYTHONPATH=$room
+export PYTHONPATH=$room:$PWD
 [ $gpu = no ] || $python -c "import jax; assert jax.default_backend() != 'cpu', 'no accelerator'"
 
 section() { # title, seconds, command: what it prints goes into the table, failures as well

@@ -39,7 +39,7 @@ def _multiplies(jaxpr) -> bool:
 
 def rebuilt(eqn, inputs, rewritten):
     """A loop whose body is rewritten, with what its kernels need made before it."""
-    found = internals.turns(eqn)
+    found: Any = internals.turns(eqn)
     body = rewritten(found.body)
     constants = Constants(body, inputs[found.first :][: found.constants])
     kernels = _kernels(body, constants, is_long=found.length >= LEAST_TURNS)

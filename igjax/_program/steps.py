@@ -7,6 +7,8 @@ state or input, those of the gates, are one kernel. It is done to the function i
 before it is differentiated, so that its gradient is made of such products as well.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -49,7 +51,8 @@ def _groups(loop) -> list[list]:
     groups: dict = {}
     for eqn in loop.body.jaxpr.eqns:
         if internals.multiplies_rows(eqn) and constants.holds(eqn.invars[1]):
-            key = eqn.invars[0], internals.fingerprint(eqn)
+            rows, kernel = eqn.invars
+            key = rows, kernel.aval.dtype, internals.fingerprint(eqn) or id(eqn)
             groups.setdefault(key, []).append(eqn)
     stepped = _inputs(loop)
     return [g for g in groups.values() if len(g) > 1 or g[0].invars[0] in stepped]
@@ -62,7 +65,7 @@ def _inputs(loop) -> list:
 
 def _stepped(eqn, inputs):
     """A loop whose products are made in groups, those of its inputs before it."""
-    loop = internals.scan(eqn)
+    loop: Any = internals.scan(eqn)
     constants = Constants(loop.body, inputs[: loop.constants])
     steps = dict(zip(_inputs(loop), inputs[loop.constants + loop.carries :], strict=True))
     groups, made = _groups(loop), {}

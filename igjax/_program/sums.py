@@ -21,9 +21,9 @@ def squeezed(eqn, inputs):
     """The same sum of an operand without such axes; None for all else."""
     if not concerns(eqn):
         return None
-    (operand,) = inputs
+    (operand,), summed = inputs, internals.summed_axes(eqn) or ()
     idle = [i for i, n in enumerate(operand.shape) if n == 1]
     kept = [i for i in range(operand.ndim) if i not in idle]
-    axes = tuple(kept.index(i) for i in internals.summed_axes(eqn) if i in kept)
+    axes = tuple(kept.index(i) for i in summed if i in kept)
     (total,) = internals.bind(eqn, [lax.squeeze(operand, idle)], axes=axes)
     return [total.reshape(eqn.outvars[0].aval.shape)]
