@@ -3,13 +3,18 @@
 Per gradient: bare JAX (jit of vmap of grad, the best block of nodes), igjax with a fixed
 rule and with the default, Captum at its best setting, torch's bare gradient; and what the
 first call costs more than the next ones. Same weights, same input, one process, medians.
+`--cores 1` counts the CPU time of one core; `--memory` by how much a call raises the
+resident memory, in a process for each.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +22,7 @@ import numpy as np
 import torch
 from _zoo import LABEL, networks
 from _zoo_torch import DEVICE
-from bench_fixed_rules import device, timed
+from bench_fixed_rules import device, pin, resident, timed
 from captum.attr import IntegratedGradients
 
 import igjax
@@ -130,6 +135,31 @@ def by_blocks(network, repeats: int) -> list[float]:
     return [best([way], repeats)[0] for way in ways]
 
 
+WAYS = {
+    "bare JAX": lambda network: bare(network, 4),
+    "igjax fixed": lambda network: ours(network, igjax.rules.gauss_legendre(NODES)),
+    "igjax default": lambda network: ours(network, igjax.rules.adaptive(TOLERANCE)),
+    "Captum": lambda network: theirs(network, 4),
+}
+
+
+def print_peak(name: str, way: str) -> None:
+    """Prints by how many MiB one call raises the resident memory of this process."""
+    run, _ = WAYS[way](networks()[name]())
+    run()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    run()
+    print(resident("VmHWM") - before)
+
+
+def peak(name: str, way: str) -> str:
+    """The MiB that one call needs, measured in a process of its own."""
+    command = [sys.executable, __file__, "--one", name, way]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"{float(done.stdout.split()[-1]):.0f}" if done.returncode == 0 else "failed"
+
+
 HEAD = (
     *("network", "bare JAX", "igjax fixed", "igjax default", "Captum", "torch"),
     *("fixed / bare", "fixed / Captum", "first call: bare", "fixed", "default"),
@@ -144,8 +174,19 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(known), choices=list(known))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--blocks", action="store_true", help="igjax by blocks, and stop")
+    parser.add_argument("--cores", type=int, default=0, help="pin to so many")
+    parser.add_argument("--memory", action="store_true", help="MiB of a call, and stop")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.one:
+        return print_peak(*options.one)
+    pin(options.cores)
     print(f"{device()}, JAX {jax.__version__}, {jax.devices()[0].device_kind}\n")
+    if options.memory:
+        show(("network", *WAYS))
+        for name in options.networks:
+            show((name, *(peak(name, way) for way in WAYS)))
+        return
     if options.blocks:
         show(("network", "default", *map(str, MORE_BLOCKS)))
         for name in options.networks:

@@ -401,14 +401,6 @@ def is_product(eqn) -> bool:
     return eqn.primitive.name in ("dot_general", "conv_general_dilated")
 
 
-def multiplies_rows(eqn) -> bool:
-    """Whether an equation is a product of rows and a matrix, as a dense layer has it."""
-    if eqn.primitive.name != "dot_general" or _ndim(eqn.invars[1]) != 2:
-        return False
-    (left, right), batches = _parameter(eqn, "dimension_numbers")
-    return not any(batches) and tuple(right) == (0,) and left[0] == _ndim(eqn.invars[0]) - 1
-
-
 def rows(eqn) -> int | None:
     """How many rows a kernel is multiplied with whose summed axes are not in front.
 

@@ -41,7 +41,7 @@ def rebuilt(eqn, inputs, rewritten):
     """A loop whose body is rewritten, with what its kernels need made before it."""
     found: Any = internals.turns(eqn)
     body = rewritten(found.body)
-    constants = Constants(body, inputs[found.first :][: found.constants])
+    constants = _Constants(body, inputs[found.first :][: found.constants])
     kernels = _kernels(body, constants, is_long=found.length >= LEAST_TURNS)
 
     def turn(given):
@@ -81,7 +81,7 @@ def _is_to_turn(eqn) -> bool:
     return rows is not None and 1 < rows <= MOST_ROWS
 
 
-class Constants:
+class _Constants:
     """The values in a body that depend on its constants alone, computed when asked for."""
 
     def __init__(self, body, constants):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from igjax._program import jax_internals as internals, steps
+from igjax._program import jax_internals as internals
 from igjax._program.rewrites import concerns
 
 
@@ -45,7 +45,6 @@ def trace(function, *args) -> Traced:
 
     plain = jax.make_jaxpr(fresh)(*leaves)
     closed: Any = internals.if_understood(_lifted, plain, leaves, otherwise=plain)
-    closed = internals.if_understood(steps.ahead, closed, leaves, otherwise=closed)
     jaxpr, (output,) = closed.jaxpr, found
     with jax.ensure_compile_time_eval():  # or an outer trace would own the constants
         constants = [
