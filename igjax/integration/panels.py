@@ -170,7 +170,7 @@ def measure(
     rows = scale[None] * _dot("rk,pkof->rpof", weights, c)
     mass = scale * over_nodes(weights[0], jnp.abs(c))
     slope = c.sum(-1)  # (panels, nodes, outputs)
-    embedded, shrink = _embedded(*rows[:4], mass, judged)
+    embedded, shrink = _embedded(rows[:4], mass, judged)
     known = _profile(panel, width, samples, slope, probes)
     whole = mass.sum(-1)
     noise = rounding + NOISE * float(jnp.finfo(c.dtype).eps) * whole
@@ -215,7 +215,7 @@ def _differences(rows, shrink):
     return own, jnp.where(rough, random, shrink * apart), apart
 
 
-def _embedded(kronrod, gauss, pairs, three, mass, judged):
+def _embedded(rows, mass, judged):
     """(a) The embedded difference, and by how much it is shrunk.
 
     It is shrunk where it falls off as on a smooth panel: there each rule is far better
@@ -223,6 +223,7 @@ def _embedded(kronrod, gauss, pairs, three, mass, judged):
     pairs of nodes does not, and on a smooth panel its relative error squared, feature by
     feature, is still far above the error of all fifteen.
     """
+    kronrod, gauss, pairs, three = rows
     difference = jnp.abs(kronrod - gauss)
     second = jnp.abs(kronrod - pairs)
     raw, coarse, finer = (
