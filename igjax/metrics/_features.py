@@ -66,6 +66,19 @@ def places(key, values):
     return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
 
 
+def subset(key, count: int, size: int):
+    """A mask of `size` of `count` features, all subsets of that size being as likely.
+
+    Those of the smallest of random numbers. One array alone is sorted, which is several
+    times faster than an order; of numbers equal to the last one the first are taken.
+    """
+    numbers = jax.random.bits(key, (count,))
+    last = jnp.sort(numbers)[size - 1]
+    below, same = numbers < last, numbers == last
+    left = size - below.sum(dtype=jnp.int32)
+    return below | (same & (jnp.cumsum(same, dtype=jnp.int32) <= left))
+
+
 def alike(*arrays):
     """Arrays of floats in the widest of their dtypes."""
     dtype = np.result_type(*(a.dtype for a in arrays))

@@ -19,8 +19,8 @@ from igjax.metrics._features import (
     half_width,
     mapped,
     mixer,
-    places,
     score,
+    subset,
     vector,
 )
 
@@ -259,7 +259,7 @@ def sensitivity_n(f, size: int, *, subsets: int = 128, chunk_size=None):
         here = score(f, strong(x), args)
 
         def one(k):
-            chosen = places(jax.random.fold_in(key, k), 0 * values) < size
+            chosen = subset(jax.random.fold_in(key, k), len(values), size)
             told = (values * chosen.astype(values.dtype)).sum()
             return alike(told, here - score(f, mixed(~chosen), args))
 

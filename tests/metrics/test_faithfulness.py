@@ -7,6 +7,7 @@ import pytest
 
 import igjax
 from igjax import metrics
+from igjax.metrics._features import subset
 
 KEY = jax.random.key(0)
 W = np.array([3.0, -1.0, 2.0, 0.5, -2.0, 1.0, 4.0, -0.5])
@@ -216,3 +217,13 @@ def test_a_batch_is_its_examples_in_chunks_of_any_size():
         one = parts(keys[i], rows[i], rows[i], 0.0)
         np.testing.assert_allclose(whole.value[i], one.value, atol=1e-12)
         np.testing.assert_allclose(whole.error[i], one.error, atol=1e-12)
+
+
+def test_subsets_have_their_size_and_hold_each_feature_as_often(monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 4000)
+    found = jax.vmap(lambda key: subset(key, 10, 3))(keys)
+    assert (found.sum(1) == 3).all()
+    assert np.abs(found.mean(0) - 0.3).max() < 0.03
+    coarse = lambda key, shape: jax.random.randint(key, shape, 0, 2)  # full of ties
+    monkeypatch.setattr(jax.random, "bits", coarse)
+    assert all(subset(key, 10, 3).sum() == 3 for key in keys[:20])
