@@ -607,7 +607,7 @@ def test_the_tolerance_of_a_unit_is_kept_however_little_it_carries(tolerance):
     end = xs @ w[:, 2] + b[2]
     positive = jnp.maximum(end, 0) - jnp.maximum(b[2], 0)
     active = positive / (end - b[2])  # for so much of the path
-    exact = active[:, None] * xs * w[:, 2] * v[2]
+    exact = active[:, None] * xs * (w[:, 2] * v[2])[None]
     error = jnp.abs(result.values - exact).sum(1)
     assert result.converged.all()
     assert (error <= tolerance * jnp.abs(exact).sum(1) + 1e-12).all()
