@@ -32,6 +32,22 @@ class Game(NamedTuple):
         return self._replace(parameters=self.parameters[:count], exact=self.exact[:count])
 
 
+def repeated(game, attribute, keys):
+    """Of each input its number and the results of `attribute` with so many keys."""
+    x, zero = np.ones(game.players, "f4"), np.zeros(game.players, "f4")
+    one = lambda given: lambda key: attribute(key, x, zero, given)
+    every = jax.jit(lambda keys, given: jax.lax.map(one(given), keys))
+    for i, given in enumerate(game.parameters):
+        yield i, every(jax.random.split(jax.random.key(i), keys), given)
+
+
+def judged(found, exact):
+    """By how much values are wrong, and the share of them within their errors."""
+    wrong = np.abs(np.asarray(found.values) - exact)
+    rounding = 1e-6 * np.abs(exact).sum()
+    return wrong, (wrong <= np.asarray(found.error) + rounding).mean()
+
+
 def network(name, data, model, groups=None, output=None):
     """A fitted scikit-learn MLP on rows of its data, against their mean."""
     xs = StandardScaler().fit_transform(data.data)

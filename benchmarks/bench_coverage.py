@@ -14,7 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _games import INPUTS, games
+from _games import INPUTS, games, judged, repeated
 from _readings import banzhaf, interactions, lime, owen, unions
 
 import igjax
@@ -53,17 +53,8 @@ def of_game(name, game, budget, keys):
     """The share of values within their errors, over all inputs and keys."""
     make, exactly = METHODS[name]
     attribute = make(game.f, budget=budget)
-    x, zero = np.ones(game.players, "f4"), np.zeros(game.players, "f4")
-    one = lambda given: lambda key: attribute(key, x, zero, given)
-    every = jax.jit(lambda keys, given: jax.lax.map(one(given), keys))
-    covered = []
-    for i, given in enumerate(game.parameters):
-        exact = exactly(game, i)
-        found = every(jax.random.split(jax.random.key(i), keys), given)
-        rounding = 1e-6 * np.abs(exact).sum()
-        wrong = np.abs(np.asarray(found.values) - exact)
-        covered.append((wrong <= np.asarray(found.error) + rounding).mean())
-    return np.mean(covered)
+    every = repeated(game, attribute, keys)
+    return np.mean([judged(found, exactly(game, i))[1] for i, found in every])
 
 
 def perturbations(options):
@@ -122,14 +113,18 @@ def shares(make, some, many):
     return [float(np.mean(a)) for a in inside]
 
 
+def around(value, error):
+    """A value, and its interval."""
+    return value, value - error, value + error
+
+
 def of_infidelity(draws):
     """Its value, its share."""
 
     def run(key):
         slopes = jax.grad(f)(X)
         found = metrics.infidelity(f, noise, draws=draws, chunk_size=256)(key, slopes, X)
-        both = (found.value, found.error), (found.share, found.share_error)
-        return [(value, value - error, value + error) for value, error in both]
+        return [around(found.value, found.error), around(found.share, found.share_error)]
 
     return run
 
@@ -148,8 +143,7 @@ def of_curve(make, ties, orders, **options):
 
     def run(key):
         found = measure(key, values, X, 0.0)
-        apart = found.value - found.random
-        return [(apart, apart - found.error, apart + found.error)]
+        return [around(found.value - found.random, found.error)]
 
     return run
 
@@ -164,8 +158,7 @@ def of_road(ties, orders):
 
     def run(key):
         found = measure(key, values, image)
-        apart = found.value - found.random
-        return [(apart, apart - found.error, apart + found.error)]
+        return [around(found.value - found.random, found.error)]
 
     return run
 
@@ -183,7 +176,7 @@ def of_randomization(draws):
 
     def run(key):
         found = measure(key, X, None, layers)
-        return [(found.value, found.value - found.error, found.value + found.error)]
+        return [around(found.value, found.error)]
 
     return run
 
@@ -194,7 +187,7 @@ def of_lower_bound(draws):
 
     def run(key):
         found = measure(key, X, None)
-        return [(found.mean, found.mean - found.error, found.mean + found.error)]
+        return [around(found.mean, found.error)]
 
     return run
 
@@ -226,34 +219,18 @@ def pairs(examples):
     return np.mean(inside)
 
 
+CURVES = (
+    *(metrics.deletion, metrics.insertion),
+    *(metrics.comprehensiveness, metrics.sufficiency),
+)
 MEASURES = {
     "infidelity, 256 draws: value, share": (shares, of_infidelity, (256,), (2**19,)),
     "infidelity, 1024 draws: value, share": (shares, of_infidelity, (1024,), (2**19,)),
     "sensitivity_n, 128 subsets": (shares, of_correlation, (128,), (2**17,)),
-    "deletion": (
-        shares,
-        of_curve,
-        (metrics.deletion, 4, 16),
-        (metrics.deletion, 4096, 16384),
-    ),
-    "insertion": (
-        shares,
-        of_curve,
-        (metrics.insertion, 4, 16),
-        (metrics.insertion, 4096, 16384),
-    ),
-    "comprehensiveness": (
-        shares,
-        of_curve,
-        (metrics.comprehensiveness, 4, 16),
-        (metrics.comprehensiveness, 4096, 16384),
-    ),
-    "sufficiency": (
-        shares,
-        of_curve,
-        (metrics.sufficiency, 4, 16),
-        (metrics.sufficiency, 4096, 16384),
-    ),
+    **{
+        make.__name__: (shares, of_curve, (make, 4, 16), (make, 4096, 16384))
+        for make in CURVES
+    },
     "road": (shares, of_road, (4, 16), (512, 2048)),
     "road, 16 ways to break ties": (shares, of_road, (16, 16), (512, 2048)),
     "max_sensitivity, the mean of 32": (shares, of_lower_bound, (32,), (2**16,)),

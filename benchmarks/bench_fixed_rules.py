@@ -87,22 +87,30 @@ def resident(field: str) -> float:
     raise ValueError(f"resident: /proc/self/status has no field {field}")
 
 
-def print_memory(model: str, name: str, setting: str) -> None:
-    """Print by how many MiB one run raises the resident memory of this process."""
-    case, competitor = make(model), COMPETITORS[name]
-    settings = {str(s): s for s in competitor.settings(len(case.inputs))}
-    run = competitor.make(case, settings[setting])
+def raised(run) -> float:
+    """By how many MiB one run raises the resident memory of this process."""
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     run()
-    print(resident("VmHWM") - before)
+    return resident("VmHWM") - before
+
+
+def in_a_process(command: list[str]) -> float:
+    """The figure that a program prints last, or NaN if it fails."""
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else float("nan")
+
+
+def print_memory(model: str, name: str, setting: str) -> None:
+    """Print the MiB that one run of a competitor needs."""
+    case, competitor = make(model), COMPETITORS[name]
+    settings = {str(s): s for s in competitor.settings(len(case.inputs))}
+    print(raised(competitor.make(case, settings[setting])))
 
 
 def memory(model: str, name: str, setting) -> float:
     """MiB that one run needs, measured in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", model, name, str(setting)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return float(done.stdout.split()[-1]) if done.returncode == 0 else float("nan")
+    return in_a_process([__file__, "--memory-of", model, name, str(setting)])
 
 
 def overhead() -> dict[str, float]:

@@ -23,14 +23,13 @@ import resource
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from _competitors import COMPETITORS
 from _models import LABEL, NAMES, Case, make
-from bench_fixed_rules import device, resident
+from bench_fixed_rules import device, raised
 
 import igjax
 from igjax._program.blocks import CHUNK
@@ -123,10 +122,7 @@ def few(model: str, inputs: int) -> Case:
 def print_one(model: str, who: str, nodes: int, inputs: int) -> None:
     """Print both figures of one run, in MiB."""
     run, reserved = WHO[who](few(model, inputs), nodes)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
-    run()
-    print(json.dumps([reserved, resident("VmHWM") - before]))
+    print(json.dumps([reserved, raised(run)]))
 
 
 def measure(model: str, who: str, nodes: int, options) -> list[float]:

@@ -64,6 +64,11 @@ def seconds(run):
     return min(times)
 
 
+def values_of(weights, xs, labels):
+    """Gradient times input, of all digits."""
+    return np.array(jax.vmap(jax.grad(f), (0, 0, None))(xs, labels, weights)) * xs
+
+
 def infidelity(weights, xs, labels):
     """Against Captum, on the same perturbations."""
     noise = lambda key, x: 0.2 * jax.random.normal(key, x.shape)
@@ -108,7 +113,7 @@ def infidelity(weights, xs, labels):
 
 def deletion(weights, xs, labels):
     """Against Quantus' PixelFlipping."""
-    values = np.array(jax.vmap(jax.grad(f), (0, 0, None))(xs, labels, weights)) * xs
+    values = values_of(weights, xs, labels)
     values = values + 1e-6 * np.random.default_rng(0).normal(size=xs.shape).astype("f4")
     keys = jax.random.split(jax.random.key(0), COUNT)
     times = {}
@@ -146,48 +151,6 @@ def deletion(weights, xs, labels):
     print(f"    quantus {theirs:.4f} s for one curve ({ratios}), apart {apart:.1e}")
 
 
-def sensitivity(xs):
-    """Of a linear model with exact attributions."""
-    w = np.random.default_rng(1).normal(size=64).astype("f4")
-    linear = lambda x: x @ w
-    measure = igjax.metrics.sensitivity_n(linear, 16, subsets=100)
-    run = jax.jit(jax.vmap(measure, (0, 0, 0, None)))
-    keys = jax.random.split(jax.random.key(0), COUNT)
-    found = run(keys, xs * w, xs, 0.0)
-    took = seconds(lambda: run(keys, xs * w, xs, 0.0).value)
-    print(
-        f"sensitivity-16 of a linear model: igjax {np.asarray(found.value).mean():.6f}, "
-        f"{took:.4f} s for 100 subsets"
-    )
-    try:
-        import quantus
-        import torch
-    except ImportError:
-        print("    quantus is not installed")
-        return
-    layer = torch.nn.Linear(64, 1, bias=False)
-    layer.weight.data = torch.tensor(w[None])
-    model = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
-    metric = quantus.SensitivityN(
-        features_in_step=4,
-        abs=False,
-        normalise=False,
-        perturb_baseline=0.0,
-        disable_warnings=True,
-        return_aggregate=False,
-    )
-    shape = (COUNT, 1, 8, 8)
-    result = metric(
-        model=model,
-        x_batch=xs.reshape(shape),
-        y_batch=np.zeros(COUNT, int),
-        a_batch=(xs * w).reshape(shape),
-        channel_first=True,
-        softmax=False,
-    )
-    print(f"    quantus SensitivityN {np.nanmean(result):.3f}: must be 1")
-
-
 def changes(weights, xs, labels):
     """The largest change of a gradient, against Captum's sensitivity_max on the same."""
     attribute, radius = igjax.gradient(f), 0.05
@@ -222,7 +185,7 @@ def changes(weights, xs, labels):
 
 def shapes(weights, xs, labels):
     """Complexity and sparseness of values, against Quantus."""
-    values = np.array(jax.vmap(jax.grad(f), (0, 0, None))(xs, labels, weights)) * xs
+    values = values_of(weights, xs, labels)
     try:
         import quantus
     except ImportError:
@@ -247,15 +210,27 @@ def shapes(weights, xs, labels):
         print(f"{name}: quantus apart {apart:.1e}; with abs=False it gives {told}")
 
 
-def linear_in_quantus(xs):
-    """Quantus on a linear model with exact attributions, whose numbers are known."""
+def sensitivity(xs):
+    """Of a linear model with exact attributions, and what else Quantus says of it."""
+    w = np.random.default_rng(1).normal(size=64).astype("f4")
+    exact = igjax.input_x_gradient(lambda x: x @ w)
+    measure = igjax.metrics.sensitivity_n(lambda x: x @ w, 16, subsets=100)
+    run = jax.jit(jax.vmap(measure, (0, 0, 0, None)))
+    keys = jax.random.split(jax.random.key(0), COUNT)
+    call = lambda: run(keys, xs * w, xs, 0.0).value
+    print(
+        f"sensitivity-16 of a linear model: igjax {np.asarray(call()).mean():.6f}, "
+        f"{seconds(call):.4f} s for 100 subsets"
+    )
+    gaps = jax.vmap(lambda x: exact(x, 0.0))(xs)
+    share = np.asarray(jax.vmap(igjax.metrics.completeness)(gaps).share).max()
+    print(f"    the largest share that is missing {share:.1e}")
     try:
         import quantus
         import torch
     except ImportError:
-        print("known values: quantus is not installed")
+        print("    quantus is not installed")
         return
-    w = np.random.default_rng(1).normal(size=64).astype("f4")
     layer = torch.nn.Linear(64, 1, bias=False)
     layer.weight.data = torch.tensor(w[None])
     model = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
@@ -269,13 +244,13 @@ def linear_in_quantus(xs):
         "softmax": False,
     }
     common = {"normalise": False, "disable_warnings": True}
+    signed = {"abs": False, "return_aggregate": False, **common}
+    metric = quantus.SensitivityN(features_in_step=4, perturb_baseline=0.0, **signed)
+    found = np.nanmean(metric(**given))
+    print(f"    quantus SensitivityN {found:.3f}: must be 1")
     for baseline in (0.0, "black"):
         metric = quantus.FaithfulnessCorrelation(
-            subset_size=16,
-            perturb_baseline=baseline,
-            abs=False,
-            return_aggregate=False,
-            **common,
+            subset_size=16, perturb_baseline=baseline, **signed
         )
         found = np.mean(metric(**given))
         took = seconds(lambda metric=metric: metric(**given))
@@ -285,9 +260,6 @@ def linear_in_quantus(xs):
         )
     metric = quantus.Completeness(perturb_baseline=0.0, **common)
     print(f"    quantus Completeness: {np.mean(metric(**given)):.2f} are true; must be 1")
-    gaps = jax.vmap(lambda x: igjax.input_x_gradient(lambda x: x @ w)(x, 0.0))(xs)
-    share = np.asarray(jax.vmap(igjax.metrics.completeness)(gaps).share).max()
-    print(f"    igjax: the largest share that is missing {share:.1e}")
 
 
 if __name__ == "__main__":
@@ -298,6 +270,4 @@ if __name__ == "__main__":
     deletion(*data)
     changes(*data)
     shapes(*data)
-    normal = np.random.default_rng(0).normal(size=(COUNT, 64)).astype("f4")
-    sensitivity(normal)
-    linear_in_quantus(normal)
+    sensitivity(np.random.default_rng(0).normal(size=(COUNT, 64)).astype("f4"))

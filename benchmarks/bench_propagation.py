@@ -376,31 +376,29 @@ def costs():
     rows = jax.random.normal(jax.random.key(2), (16, 256), "float32")
     nodes = igjax.rules.midpoint(50)
     deepshap = igjax.expected(P.deeplift(f))
-    by = lambda f, kind, rule: P.relevance(f, ((kind, rule),))
-    reveal = P.deeplift(f, (("activation", P.reveal_cancel()),))
     methods = {
         "gradient": slopes(f),
         "gradient, both scores": with_both(f),
         "deeplift": P.deeplift(f),
-        "deeplift, RevealCancel": reveal,
+        "deeplift, RevealCancel": P.deeplift(f, (("activation", P.reveal_cancel()),)),
         "expected(deeplift), 16 rows": lambda x, b, w: deepshap(keys[0], x, rows, w),
         "relevance, epsilon": P.relevance(f),
-        "relevance, z+": by(f, "layer", P.zplus()),
-        "relevance, alpha-beta": by(f, "layer", P.alpha_beta()),
-        "relevance, gamma": by(f, "layer", P.gamma()),
+        "relevance, z+": only(P.zplus())(f),
+        "relevance, alpha-beta": only(P.alpha_beta())(f),
+        "relevance, gamma": only(P.gamma())(f),
         "integrated_gradients, 50 nodes": igjax.integrated_gradients(f, rule=nodes),
         "integrated_gradients, adaptive": igjax.integrated_gradients(f),
     }
     given = x, jnp.zeros_like(x), weights
     against("GELU, a baseline for each row", methods, given)
-    shared = {name: methods[name] for name in ("gradient", "gradient, both scores")}
-    shared |= {"deeplift": methods["deeplift"], "deeplift, RevealCancel": reveal}
+    names = "gradient", "gradient, both scores", "deeplift", "deeplift, RevealCancel"
+    shared = {name: methods[name] for name in names}
     against("GELU, one baseline for all rows", shared, (x, jnp.zeros_like(x[0]), weights))
     guided = {
         "gradient": slopes(g),
         "deeplift": P.deeplift(g),
         "relevance, epsilon": P.relevance(g),
-        "relevance, gamma": by(g, "layer", P.gamma()),
+        "relevance, gamma": only(P.gamma())(g),
         "guided_gradient": P.guided_gradient(g),
     }
     against("ReLU, a baseline for each row", guided, given)
@@ -418,7 +416,7 @@ def costs_of_models():
             "gradient, both scores": with_both(f),
             "deeplift": P.deeplift(f),
             "relevance, epsilon": P.relevance(f),
-            "relevance, gamma": P.relevance(f, (("layer", P.gamma()),)),
+            "relevance, gamma": only(P.gamma())(f),
         }
         against(name, methods, (x, jnp.zeros_like(x), arrays(module)))
 

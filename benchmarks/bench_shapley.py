@@ -8,12 +8,13 @@ the same number of scores.
 """
 
 import argparse
+import functools
 import time
 import warnings
 
 import jax
 import numpy as np
-from _games import INPUTS, games
+from _games import INPUTS, games, judged, repeated
 
 import igjax
 
@@ -25,18 +26,15 @@ def ours(game, budget, keys):
     attribute = igjax.perturbation.shapley_values(game.f, budget=budget)
     x, zero = np.ones(game.players, "f4"), np.zeros(game.players, "f4")
     one = jax.jit(lambda key, given: attribute(key, x, zero, given))
-    every = jax.jit(lambda keys, given: jax.lax.map(lambda key: one(key, given), keys))
     errors, covered, seconds = [], [], []
-    for i, (given, exact) in enumerate(zip(game.parameters, game.exact, strict=True)):
-        keys_of = jax.random.split(jax.random.key(i), keys)
-        found = jax.block_until_ready(every(keys_of, given))
-        wrong = np.abs(found.values - exact)
-        errors.append(np.linalg.norm(wrong, axis=1) / np.linalg.norm(exact))
-        rounding = 1e-6 * np.abs(exact).sum()
-        covered.append((wrong <= np.asarray(found.error) + rounding).mean())
-        jax.block_until_ready(one(keys_of[0], given))
+    for i, found in repeated(game, attribute, keys):
+        wrong, share = judged(found, game.exact[i])
+        errors.append(np.linalg.norm(wrong, axis=1) / np.linalg.norm(game.exact[i]))
+        covered.append(share)
+        run = functools.partial(one, jax.random.key(i), game.parameters[i])
+        jax.block_until_ready(run())
         start = time.perf_counter()
-        jax.block_until_ready(one(keys_of[0], given))
+        jax.block_until_ready(run())
         seconds.append(time.perf_counter() - start)
     return np.median(errors), np.median(seconds), np.mean(covered)
 

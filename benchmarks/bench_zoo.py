@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +19,7 @@ import numpy as np
 import torch
 from _zoo import LABEL, networks
 from _zoo_torch import DEVICE
-from bench_fixed_rules import device, pin, resident, timed
+from bench_fixed_rules import device, in_a_process, pin, raised, timed
 from captum.attr import IntegratedGradients
 
 import igjax
@@ -147,17 +144,7 @@ def print_peak(name: str, way: str) -> None:
     """Prints by how many MiB one call raises the resident memory of this process."""
     run, _ = WAYS[way](networks()[name]())
     run()
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
-    run()
-    print(resident("VmHWM") - before)
-
-
-def peak(name: str, way: str) -> str:
-    """The MiB that one call needs, measured in a process of its own."""
-    command = [sys.executable, __file__, "--one", name, way]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return f"{float(done.stdout.split()[-1]):.0f}" if done.returncode == 0 else "failed"
+    print(raised(run))
 
 
 HEAD = (
@@ -185,7 +172,8 @@ def main() -> None:
     if options.memory:
         show(("network", *WAYS))
         for name in options.networks:
-            show((name, *(peak(name, way) for way in WAYS)))
+            peaks = (in_a_process([__file__, "--one", name, way]) for way in WAYS)
+            show((name, *(f"{peak:.0f}" for peak in peaks)))
         return
     if options.blocks:
         show(("network", "default", *map(str, MORE_BLOCKS)))

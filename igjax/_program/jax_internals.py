@@ -117,6 +117,15 @@ def _jaxprs(value):
             yield core.ClosedJaxpr(item, ())
 
 
+def anywhere(jaxpr, holds) -> bool:
+    """Whether something holds of an equation of a jaxpr, or of one inside of it."""
+    inside = lambda eqn: (body.jaxpr for body in bodies(eqn))
+    return any(
+        holds(eqn) or any(anywhere(body, holds) for body in inside(eqn))
+        for eqn in jaxpr.eqns
+    )
+
+
 def with_bodies(eqn, inputs, change):
     """Applies an equation to inputs with the closed jaxprs it runs changed, one by one."""
 

@@ -26,15 +26,8 @@ class _Kernel(NamedTuple):
 def concerns(eqn) -> bool:
     """Whether an equation is a loop with products in it."""
     found = internals.turns(eqn)
-    return found is not None and _multiplies(found.body.jaxpr)
-
-
-def _multiplies(jaxpr) -> bool:
-    inside = lambda eqn: (body.jaxpr for body in internals.bodies(eqn))
-    return any(
-        internals.is_product(eqn) or any(map(_multiplies, inside(eqn)))
-        for eqn in jaxpr.eqns
-    )
+    multiplies = internals.is_product
+    return found is not None and internals.anywhere(found.body.jaxpr, multiplies)
 
 
 def rebuilt(eqn, inputs, rewritten):

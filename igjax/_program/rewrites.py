@@ -57,6 +57,5 @@ def concerns(closed) -> bool:
 
 
 def _concerns(jaxpr) -> bool:
-    bodies = lambda eqn: (body.jaxpr for body in internals.bodies(eqn))
     slow = lambda eqn: internals.slides(eqn) or sums.concerns(eqn) or loops.concerns(eqn)
-    return any(slow(eqn) or any(map(_concerns, bodies(eqn))) for eqn in jaxpr.eqns)
+    return internals.anywhere(jaxpr, slow)

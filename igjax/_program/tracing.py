@@ -107,21 +107,18 @@ def footprint(function, *args) -> Footprint | None:
 
 def _footprint(jaxpr) -> Footprint:
     values, touched = (_bytes(jaxpr, set(jaxpr.invars), n) for n in (STREAMED, CACHED))
-    return Footprint(values, sum(map(_size, jaxpr.constvars)), touched)
-
-
-def _size(v) -> int:
-    return v.aval.size * v.aval.dtype.itemsize
+    return Footprint(values, sum(map(internals.size, jaxpr.constvars)), touched)
 
 
 def _bytes(jaxpr, dependent: set, streamed: int) -> int:
     size, in_turn = 0, _in_turn(jaxpr)
+    part = lambda v: internals.size(v) // (streamed if v in in_turn else 1)
     for eqn in jaxpr.eqns:
         moves = [not internals.is_literal(v) and v in dependent for v in eqn.invars]
         if not any(moves):
             continue
         dependent.update(eqn.outvars)
-        size += sum(_size(v) // (streamed if v in in_turn else 1) for v in eqn.outvars)
+        size += sum(map(part, eqn.outvars))
         loop = internals.scan(eqn)
         for body in internals.transparent(eqn):
             inner = body.jaxpr.invars  # a branch does not get the first input
