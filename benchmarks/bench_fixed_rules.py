@@ -16,7 +16,9 @@ XLA's thread pool does.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import functools
+import gc
 import os
 import platform
 import statistics
@@ -89,6 +91,8 @@ def resident(field: str) -> float:
 
 def raised(run) -> float:
     """By how many MiB one run raises the resident memory of this process."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed would be taken again unseen
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     run()

@@ -2,6 +2,7 @@
 
 In the body of a loop, as the integral is one; milliseconds of a call, medians. `--limits`
 shows what half and twice of the two limits do: of taps that a window unrolls to, of groups.
+`--tried` measures what was not taken: im2col, batch normalization folded into a kernel.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ DEPTHWISE = (
 GROUPED = ((56, 128, 32), (28, 64, 2), (14, 512, 64))
 SINGLE = ((48, 96, 16, 1), (48, 16, 96, 1), (12, 192, 32, 1), (28, 128, 256, 2))
 DENSE = ((16, 64, 128, 3, 1), (16, 64, 128, 3, 2), (64, 3, 64, 7, 2), (2, 512, 512, 3, 1))
+TRIED = (
+    *((16, 64, 128), (32, 64, 64), (16, 128, 128)),
+    *((8, 256, 256), (4, 512, 512), (96, 3, 32)),
+)
 POOLS = ((56, 64, 2, 2, "VALID"), (112, 64, 3, 2, "SAME"), (28, 64, 3, 1, "SAME"))
 
 
@@ -136,16 +141,65 @@ def at_limits(batch: int) -> Iterator[tuple[str, Callable, jax.Array]]:
         yield f"{groups} groups of 4 features", convolution(kernel, 1, groups), x
 
 
+def columns(kernel) -> Callable:
+    """A convolution as one product of the neighbourhoods of all places."""
+    size, side = kernel.shape[0], kernel.shape[0] // 2
+    table = kernel.reshape(-1, kernel.shape[-1])
+
+    def run(x):
+        rows, high, wide, _ = x.shape
+        x = jnp.pad(x, ((0, 0), (side, side), (side, side), (0, 0)))
+        taps = [x[:, i : i + high, j : j + wide] for i in range(size) for j in range(size)]
+        found = jnp.concatenate(taps, -1).reshape(rows * high * wide, -1) @ table
+        return found.reshape(rows, high, wide, -1)
+
+    return run
+
+
+def tried(batch: int) -> Iterator[tuple[str, Callable, Callable, jax.Array]]:
+    """What was measured and not taken: as it is, as it could be."""
+    for side, inputs, outputs in TRIED:
+        kernel = normal(3, 3, inputs, outputs)
+        name = f"im2col, 3x3, {side}x{side}x{inputs} to {outputs}"
+        x = normal(batch, side, side, inputs)
+        yield name, convolution(kernel, 1, 1), columns(kernel), x
+    for side, inputs, outputs in TRIED[:2]:
+        kernel, shift = normal(3, 3, inputs, outputs), normal(outputs)
+        scale = 1 + normal(outputs) ** 2
+        apart, folded = convolution(kernel, 1, 1), convolution(kernel * scale, 1, 1)
+        yield (
+            f"normalization folded, 3x3, {side}x{side}x{inputs} to {outputs}",
+            lambda x, f=apart, a=scale, b=shift: jax.nn.relu(a * f(x) + b),
+            lambda x, f=folded, b=shift: jax.nn.relu(f(x) + b),
+            normal(batch, side, side, inputs),
+        )
+
+
+def compare(options) -> None:
+    """The table of what was tried."""
+    print("| case | forward: as it is | tried | gradient: as it is | tried | gain |")
+    print("|" + " --- |" * 6)
+    for name, before, after, x in tried(options.batch):
+        ways = for_device(before), for_device(after)
+        slopes = for_device(gradient(before)), for_device(gradient(after))
+        times = [milliseconds(f, x, options.repeats) for f in (*ways, *slopes)]
+        cells = " | ".join(f"{t:.1f}" for t in times)
+        print(f"| {name} | {cells} | {times[2] / times[3]:.1f} |", flush=True)
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--limits", action="store_true")
+    parser.add_argument("--tried", action="store_true")
     options = parser.parse_args()
     if options.limits:  # as if there were none
         windows.MOST_TAPS = convolutions.MOST_GROUPS = 1 << 20
     print(f"{device()}, JAX {jax.__version__}, batch {options.batch}\n")
+    if options.tried:
+        return compare(options)
     print("| case | forward: JAX | rewritten | gradient: JAX | rewritten | gain |")
     print("|" + " --- |" * 6)
     kinds = at_limits if options.limits else cases

@@ -4,7 +4,8 @@ Six games of 10 to 60 players (`_games.py`), ten inputs each, at 128, 512 and 20
 the median over inputs of the relative error (l2), the seconds of one explanation on a warm
 program, and, for igjax, how often its 95% errors cover the exact values over inputs and
 keys. Beside it shap, Captum and shapiq, where they are installed; what each is allowed is
-the same number of scores.
+the same number of scores. `--constants`: half and twice of each constant of the Gaussian
+process instead, at 512 scores.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import numpy as np
 from _games import INPUTS, games, judged, repeated
 
 import igjax
+from igjax.perturbation import _gaussian
 
+CONSTANTS = ("ROUNDS", "LEAST", "FINE", "ENOUGH", "NUGGET")
 BUDGETS = (128, 512, 2048)
 
 
@@ -146,6 +149,26 @@ def theirs(method, game, budget):
     return np.median(errors), np.median(seconds)
 
 
+def constants(kinds, keys):
+    """What half and twice of each constant do to error, coverage and seconds."""
+    print("| constant | is |" + "".join(f" {game.name} |" for game in kinds))
+    print("|---|---|" + "---|" * len(kinds))
+    for name in (None, *CONSTANTS):
+        was = getattr(_gaussian, name) if name else 0
+        for value in (was / 2, was * 2) if name else (was,):
+            if name:
+                setattr(_gaussian, name, type(was)(value))
+            cells = []
+            for game in kinds:
+                anew = game._replace(f=lambda *given, f=game.f: f(*given))
+                error, seconds, covered = ours(anew, 512, keys)
+                cells.append(f"{error:.4f} / {seconds:.3f} ({covered:.3f})")
+            shown = f"{name} | {type(was)(value)}" if name else "as they are |"
+            print(f"| {shown} |", " | ".join(cells), "|", flush=True)
+        if name:
+            setattr(_gaussian, name, was)
+
+
 def main():
     """Prints a table for each game."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -154,8 +177,12 @@ def main():
     parser.add_argument("--inputs", type=int, default=INPUTS, help="of each game")
     parser.add_argument("--keys", type=int, default=20, help="of each input, for igjax")
     parser.add_argument("--peers", nargs="*", default=list(PEERS))
+    parser.add_argument("--constants", action="store_true")
     options = parser.parse_args()
     print(jax.devices()[0].device_kind, "jax", jax.__version__)
+    if options.constants:
+        constants([g.first(options.inputs) for g in games(options.games)], options.keys)
+        return
     for game in games(options.games):
         game = game.first(options.inputs)
         budgets = [b for b in options.budgets if b >= 4 * game.players]

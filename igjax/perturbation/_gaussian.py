@@ -3,31 +3,51 @@ r"""Values of features from the scores of some coalitions, by a Gaussian process
 With z in {-1, 1}^n for a coalition, half the difference of a pair is taken to be
 
 $$g(z) = \tfrac12 \, b \cdot z + h(z), \qquad
-  h \sim \mathrm{GP}\bigl(0, \sigma^2 k_r\bigr), \qquad
-  k_r(z, z') \propto r^{d} - r^{n - d} - \text{(its linear part)}$$
+  h \sim \mathrm{GP}\bigl(0, \sigma^2 k_\rho\bigr), \qquad
+  k_\rho(z, z') \propto \prod_i (1 + \rho_i z_i z'_i) - \prod_i (1 - \rho_i z_i z'_i)
+  - \text{(its linear part)}$$
 
-with d the number of features in which z and z' differ: the odd part of a product kernel,
-one factor a feature. b has a flat prior: what is additive is explained for free and
-exactly, and h is what the features do in threes, fives and so on, by the product less
-for each more. r is the one of seven with the best restricted likelihood. The values of
-features are linear in g; so their posterior mean and deviation are closed forms: those of
-a section k(., z') are one number for each size of z', by Gauss-Legendre in the multilinear
-extension, exactly. Of Banzhaf values, the gradients in the middle of the cube, only the
-linear part is left: they are b.
+b has a flat prior: what is additive is explained for free and exactly, and h is what the
+features do in threes, fives and so on, each by the product of its members' couplings rho.
+Couplings that are alike are tried first; then some in proportion to how much each feature
+changes h, as far as that is known, which is how the few that act together are found. Those
+with the best restricted likelihood are kept. They are from a grid, so that the values are
+linear in the scores, almost everywhere; their posterior mean and deviation are closed
+forms: those of a section k(., z') are integrals along the diagonal of its multilinear
+extension, by Gauss-Legendre, exactly. Of Banzhaf values, the gradients in the middle of the
+cube, only the linear part is left: they are b.
 
-The tables depend on n alone, and are made in float64, however the scores are computed.
+What is left of a kernel without its linear part is small where the couplings are; so all is
+computed from differences that do not cancel: sinh(s) - s, expm1 and log1p.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.linalg import solve_triangular
 
+from igjax import _gauss
+from igjax._program.jax_internals import varying
 from igjax.perturbation._systems import triangular
 
-COUPLINGS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.6)  # rho, with r = (1 - rho) / (1 + rho)
+COUPLINGS = (
+    0.03,
+    0.06,
+    0.12,
+    0.2,
+    0.3,
+    0.45,
+    0.6,
+    0.8,
+    0.95,
+    0.99,
+)  # of the strongest feature
+ROUNDS = 5  # of couplings, each from the shares that those before it found
+LEAST = 0.02  # of a share: a feature that h does not seem to depend on
+FINE = 2  # steps of the grid of shares in a factor of two
+ENOUGH = 256  # observations that couplings are chosen by, where there are twice as many
+SERIES = 8  # terms of sinh(s) - s for |s| < 1, to the last digit of float64
 NUGGET = 100  # units of rounding of what the kernel explains, added to it
 
 
@@ -40,37 +60,58 @@ class Posterior(NamedTuple):
     left_out_deviation: Any
 
 
-class _Tables(NamedTuple):
-    """For each coupling: the kernel by differing features, and its sections' values."""
+class _Seen(NamedTuple):
+    """Coalitions, what was observed of them, and of which anything was."""
 
-    kernel: np.ndarray  # (couplings, n + 1), of agreeing features
-    inside: np.ndarray  # (couplings, n + 1), of the size: a member's value of a section
-    outside: np.ndarray  # that of one who is no member, with the other sign
-    variance: np.ndarray  # (couplings,) of a value
+    z: Any  # (m, n) of -1 and 1
+    y: Any  # (m,), 0 where nothing was observed
+    weight: Any  # (m,), 0 there and 1 elsewhere
 
 
-def _tables(n: int, shapley: bool) -> _Tables:
-    nodes, weights = np.polynomial.legendre.leggauss(n // 2 + 2)
-    weights = weights / 2
-    agree = np.arange(n + 1.0)
-    rows = []
-    for rho in COUPLINGS:
-        r = (1 - rho) / (1 + rho)
-        kernel = (r ** (n - agree) - r**agree) / 2
-        # The coefficient of z . z' in it, to be taken out.
-        linear = rho / (1 + rho) * (1 / (1 + rho)) ** (n - 1)
-        kernel = kernel - linear * (2 * agree - n)
-        up, down = (1 + rho * nodes) / (1 + rho), (1 - rho * nodes) / (1 + rho)
-        s = agree[:, None]
-        section = 2 * rho / (1 + rho) * weights
-        inside = (section * up ** np.maximum(s - 1, 0) * down ** (n - s)).sum(1)
-        outside = (section * up**s * down ** np.maximum(n - s - 1, 0)).sum(1)
-        both = (1 + rho * np.outer(nodes, nodes)) / (1 + rho)
-        variance = 4 * rho / (1 + rho) * weights @ both ** (n - 1) @ weights
-        size = max(kernel[-1], np.finfo(float).tiny)
-        parts = kernel, inside - 2 * linear, outside - 2 * linear, variance - 4 * linear
-        rows.append([part / size * (shapley or part is kernel) for part in parts])
-    return _Tables(*map(np.stack, zip(*rows, strict=True)))
+class _Solved(NamedTuple):
+    """Observations in coordinates in which they are independent and vary alike."""
+
+    lower: Any
+    half: Any  # what the linear part explains
+    rest: Any  # what was observed
+    more: list
+
+
+def _kernel(z, rho):
+    """k(z, z') of all pairs of rows; what they share is a factor exp(-sum log(1 + rho))."""
+    bend, top = jnp.arctanh(rho), jnp.log1p(rho).sum()
+    mean = jnp.log1p(-(rho**2)).sum() / 2  # prod(1 + rho z z') = exp(mean + bend . z z')
+    s = (z * bend[None]) @ z.T
+    squared = s * s
+    series = 1.0
+    for k in range(SERIES, 1, -1):
+        series = 1 + squared / (2 * k * (2 * k + 1)) * series
+    grown = (jnp.exp(mean - top + s) - jnp.exp(mean - top - s)) / 2
+    size = jnp.exp(mean - top)
+    curved = jnp.where(jnp.abs(s) < 1, size * s * squared / 6 * series, grown - size * s)
+    straight = jnp.exp(-top) * (jnp.expm1(mean) * bend + (bend - rho))
+    return curved + (z * straight[None]) @ z.T
+
+
+def _sections(z, rho):
+    """The Shapley values of k(., z') for each row, and the variances of values under k."""
+    n = len(rho)
+    t, weights = _gauss.nodes_and_weights(n // 2 + 2)
+    nodes, weights = jnp.asarray(2 * t - 1, z.dtype), jnp.asarray(weights, z.dtype)
+    rows = jnp.concatenate([z, jnp.broadcast_to(nodes[:, None], (len(nodes), n))])
+    top = jnp.log1p(rho).sum()
+
+    def add(total, node):
+        u, weight = node
+        parts = jnp.log1p(u * rho[None] * rows)
+        others = parts.sum(1, keepdims=True) - parts
+        small = jnp.exp(-top) * jnp.expm1(jnp.minimum(others, 1))
+        large = jnp.exp(others - top) - jnp.exp(-top)
+        return total + weight * jnp.where(others < 1, small, large), None
+
+    total, _ = jax.lax.scan(add, 0 * rows, (nodes, weights))
+    means, diagonal = total[: len(z)], total[len(z) :]
+    return 2 * rho[None] * z * means, 4 * rho * (weights @ diagonal)
 
 
 def posterior(z, y, seen, *, shapley: bool) -> Posterior:
@@ -86,42 +127,94 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
         A `Posterior`.
     """
     m, n = z.shape
-    tables = jax.tree.map(lambda a: jnp.asarray(a, y.dtype), _tables(n, shapley))
-    agree = jnp.round((n + z @ z.T) / 2).astype(jnp.int32)
-    weight = seen.astype(y.dtype)
-    linear = z / 2 * weight[:, None]
-    y = jnp.where(seen, y, 0)
-    degrees = weight.sum() - n
-
-    def factor(kernel, *also):
-        """The Cholesky factor of the covariance, and solutions: linear part, y, others."""
-        nugget = NUGGET * float(jnp.finfo(y.dtype).eps)
-        known = seen[:, None] & seen[None, :]
-        covariance = jnp.where(known, kernel[agree], 0)
-        diagonal = jnp.where(seen, (1 + nugget) * kernel[n], 1)
-        covariance = jnp.where(jnp.eye(m, dtype=bool), diagonal, covariance)
-        lower = jnp.linalg.cholesky(covariance)
-        return lower, triangular(lower, linear, y, *also)
-
-    def likelihood(kernel):
-        lower, (half, rest) = factor(kernel)
-        inner, _, residual = _projected(half, rest)
-        squares = (residual**2).sum()
-        logs = 2 * jnp.log(jnp.diag(lower)).sum() + 2 * jnp.log(jnp.diag(inner)).sum()
-        tiny = float(jnp.finfo(y.dtype).tiny)
-        found = -(degrees * jnp.log(jnp.maximum(squares, tiny)) + logs) / 2
-        return jnp.where(jnp.isfinite(found), found, -jnp.inf)
-
-    best = jnp.argmax(jax.lax.map(likelihood, tables.kernel))
-    kernel, inside, outside, variance = jax.tree.map(lambda a: a[best], tables)
-    size = jnp.round((n + z.sum(1)) / 2).astype(jnp.int32)
-    sections = jnp.where(z > 0, inside[size][:, None], -outside[size][:, None])
-    sections = sections * weight[:, None]
-    _, solved = factor(kernel, sections, jnp.eye(m, dtype=y.dtype))
-    return _conditioned(*solved, variance=variance, degrees=degrees)
+    data = _Seen(z, jnp.where(seen, y, 0), seen.astype(y.dtype))
+    rho = _couplings(data)
+    _, size = _covariance(data, rho)
+    sections, variance = (shapley * a / size for a in _sections(z, rho))
+    also = sections * data.weight[:, None], jnp.eye(m, dtype=y.dtype)
+    known = _solved(data, rho, *also)
+    degrees = data.weight.sum() - n
+    return _conditioned(known, variance=variance, degrees=degrees)
 
 
-def _conditioned(half, rest, across, inverse, *, variance, degrees) -> Posterior:
+def _couplings(data: _Seen):
+    """The couplings, of those tried, under which what was observed is likeliest."""
+    m, n = data.z.shape
+    apart = max(1, m // max(ENOUGH, 2 * n))
+    data = jax.tree.map(lambda a: a[::-1][::apart], data)  # the last one is the whole
+
+    def climb(carry, alike):
+        best, rho = carry
+        share = jnp.where(alike, 1, _shares(data, rho))
+        grid = jnp.asarray(COUPLINGS, share.dtype)[:, None] * share[None]
+        found = jax.lax.map(lambda rho: _likelihood(data, rho), grid)
+        k = jnp.argmax(found)
+        rho = jnp.where(found[k] > best, grid[k], rho)
+        return (jnp.maximum(found[k], best), rho), None
+
+    dtype = data.y.dtype
+    start = jnp.full((), -jnp.inf, dtype), jnp.full(n, COUPLINGS[0], dtype)
+    start = varying(start, tuple(data))
+    (_, rho), _ = jax.lax.scan(climb, start, jnp.arange(ROUNDS) == 0)
+    return jax.lax.stop_gradient(rho)
+
+
+def _covariance(data: _Seen, rho):
+    """That of the observations, with variances of one, and what it was divided by."""
+    kernel = _kernel(data.z, rho)
+    size = jnp.maximum(kernel[0, 0], float(jnp.finfo(rho.dtype).tiny))
+    nugget = NUGGET * float(jnp.finfo(rho.dtype).eps)
+    diagonal = 1 + nugget * data.weight
+    scaled = kernel / size * data.weight[:, None] * data.weight[None]
+    return jnp.where(jnp.eye(len(kernel), dtype=bool), diagonal[None], scaled), size
+
+
+def _solved(data: _Seen, rho, *also) -> _Solved:
+    lower = jnp.linalg.cholesky(_covariance(data, rho)[0])
+    linear = data.z / 2 * data.weight[:, None]
+    half, rest, *more = triangular(lower, linear, data.y, *also)
+    return _Solved(lower, half, rest, more)
+
+
+def _likelihood(data: _Seen, rho):
+    """The logarithm of the restricted likelihood, but for what all couplings share."""
+    known = _solved(data, rho)
+    inner, _, residual = _projected(known.half, known.rest)
+    tiny = float(jnp.finfo(rho.dtype).tiny)
+    squares = jnp.maximum((residual**2).sum(), tiny)
+    logs = jnp.log(jnp.diag(known.lower)).sum() + jnp.log(jnp.diag(inner)).sum()
+    degrees = data.weight.sum() - len(rho)
+    found = -degrees * jnp.log(squares) / 2 - logs
+    return jnp.where(jnp.isfinite(found), found, -jnp.inf)
+
+
+def _shares(data: _Seen, rho):
+    """By how much each feature changes h, relative to the one that does most."""
+    known = _solved(data, rho)
+    residual = _projected(known.half, known.rest)[2]
+    pulled = solve_triangular(known.lower, residual, trans="T", lower=True)
+    moved = _flipped(data.z, rho, pulled * data.weight)
+    size = jnp.sqrt((data.weight[:, None] * moved**2).sum(0))
+    share = size / jnp.maximum(size.max(), float(jnp.finfo(rho.dtype).tiny))
+    return 2.0 ** (jnp.round(FINE * jnp.log2(jnp.maximum(share, LEAST))) / FINE)
+
+
+def _flipped(z, rho, pulled):
+    """By how much h changes where one feature comes or goes, at each row: (m, n)."""
+    bend, top = jnp.arctanh(rho), jnp.log1p(rho).sum()
+    mean = jnp.log1p(-(rho**2)).sum() / 2
+    s = (z * bend[None]) @ z.T
+    up, down = jnp.exp(mean - top + s) / 2, jnp.exp(mean - top - s) / 2
+    odd, even = (up - down) @ pulled, (up + down) @ (z * pulled[:, None])
+    straight = jnp.exp(-top) * rho * (pulled @ z)
+    # sinh(s - 2 b z z') = sinh(s) cosh(2 b) - z z' cosh(s) sinh(2 b)
+    changed = odd[:, None] * (jnp.cosh(2 * bend) - 1)[None]
+    changed = changed - z * even * jnp.sinh(2 * bend)[None]
+    return changed + 2 * z * straight[None]
+
+
+def _conditioned(known: _Solved, *, variance, degrees) -> Posterior:
+    half, rest, (across, inverse) = known.half, known.rest, known.more
     # What the free linear part has to explain of each value, and of each observation.
     gap = jnp.eye(half.shape[1], dtype=rest.dtype) - half.T @ across
     _, slopes, residual, gap, free = _projected(half, rest, gap, half.T @ inverse)
