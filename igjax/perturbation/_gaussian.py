@@ -31,18 +31,8 @@ from igjax import _gauss
 from igjax._program.jax_internals import varying
 from igjax.perturbation._systems import triangular
 
-COUPLINGS = (
-    0.03,
-    0.06,
-    0.12,
-    0.2,
-    0.3,
-    0.45,
-    0.6,
-    0.8,
-    0.95,
-    0.99,
-)  # of the strongest feature
+# Of the feature that does most.
+COUPLINGS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95, 0.99)
 ROUNDS = 5  # of couplings, each from the shares that those before it found
 LEAST = 0.02  # of a share: a feature that h does not seem to depend on
 FINE = 2  # steps of the grid of shares in a factor of two
