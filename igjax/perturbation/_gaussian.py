@@ -36,7 +36,7 @@ COUPLINGS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95, 0.99)
 ROUNDS = 5  # of couplings, each from the shares that those before it found
 LEAST = 0.02  # of a share: a feature that h does not seem to depend on
 FINE = 2  # steps of the grid of shares in a factor of two
-ENOUGH = 256  # observations that couplings are chosen by, where there are twice as many
+ENOUGH = 512  # about so many observations, evenly chosen, decide on couplings
 SERIES = 8  # terms of sinh(s) - s for |s| < 1, to the last digit of float64
 NUGGET = 100  # units of rounding of what the kernel explains, added to it
 
@@ -130,7 +130,7 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
 def _couplings(data: _Seen):
     """The couplings, of those tried, under which what was observed is likeliest."""
     m, n = data.z.shape
-    apart = max(1, m // max(ENOUGH, 2 * n))
+    apart = max(1, round(m / max(ENOUGH, 2 * n)))
     data = jax.tree.map(lambda a: a[::-1][::apart], data)  # the last one is the whole
 
     def climb(carry, alike):
