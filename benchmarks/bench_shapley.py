@@ -5,7 +5,7 @@ the median over inputs of the relative error (l2), the seconds of one explanatio
 program, and, for igjax, how often its 95% errors cover the exact values over inputs and
 keys. Beside it shap, Captum and shapiq, where they are installed; what each is allowed is
 the same number of scores. `--constants`: half and twice of each constant of the Gaussian
-process instead, at 512 scores.
+process instead.
 """
 
 import argparse
@@ -149,8 +149,9 @@ def theirs(method, game, budget):
     return np.median(errors), np.median(seconds)
 
 
-def constants(kinds, keys):
+def constants(kinds, budget, keys):
     """What half and twice of each constant do to error, coverage and seconds."""
+    print(f"\nat {budget} scores")
     print("| constant | is |" + "".join(f" {game.name} |" for game in kinds))
     print("|---|---|" + "---|" * len(kinds))
     for name in (None, *CONSTANTS):
@@ -161,7 +162,7 @@ def constants(kinds, keys):
             cells = []
             for game in kinds:
                 anew = game._replace(f=lambda *given, f=game.f: f(*given))
-                error, seconds, covered = ours(anew, 512, keys)
+                error, seconds, covered = ours(anew, budget, keys)
                 cells.append(f"{error:.4f} / {seconds:.3f} ({covered:.3f})")
             shown = f"{name} | {type(was)(value)}" if name else "as they are |"
             print(f"| {shown} |", " | ".join(cells), "|", flush=True)
@@ -181,7 +182,9 @@ def main():
     options = parser.parse_args()
     print(jax.devices()[0].device_kind, "jax", jax.__version__)
     if options.constants:
-        constants([g.first(options.inputs) for g in games(options.games)], options.keys)
+        kinds = [game.first(options.inputs) for game in games(options.games)]
+        for budget in options.budgets:
+            constants(kinds, budget, options.keys)
         return
     for game in games(options.games):
         game = game.first(options.inputs)
