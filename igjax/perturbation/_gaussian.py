@@ -120,7 +120,7 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     data = _Seen(z, jnp.where(seen, y, 0), seen.astype(y.dtype))
     rho = _couplings(data)
     _, size = _covariance(data, rho)
-    sections, variance = (shapley * a / size for a in _sections(z, rho))
+    sections, variance = (float(shapley) * a / size for a in _sections(z, rho))
     also = sections * data.weight[:, None], jnp.eye(m, dtype=y.dtype)
     known = _solved(data, rho, *also)
     degrees = data.weight.sum() - n
