@@ -118,7 +118,7 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     """
     m, n = z.shape
     data = _Seen(z, jnp.where(seen, y, 0), seen.astype(y.dtype))
-    rho = _couplings(data)
+    rho = _couplings(jax.lax.stop_gradient(data))
     _, size = _covariance(data, rho)
     sections, variance = (float(shapley) * a / size for a in _sections(z, rho))
     also = sections * data.weight[:, None], jnp.eye(m, dtype=y.dtype)
@@ -146,7 +146,7 @@ def _couplings(data: _Seen):
     start = jnp.full((), -jnp.inf, dtype), jnp.full(n, COUPLINGS[0], dtype)
     start = varying(start, tuple(data))
     (_, rho), _ = jax.lax.scan(climb, start, jnp.arange(ROUNDS) == 0)
-    return jax.lax.stop_gradient(rho)
+    return rho
 
 
 def _covariance(data: _Seen, rho):
