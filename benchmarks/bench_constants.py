@@ -4,7 +4,6 @@ On the functions of `bench_hostile.py`, all suites together: false promises (it 
 `converged`, and the true error exceeds the tolerance), the worst error of those that
 converged, in units of the tolerance, the share refused, mean gradients, and how often
 `error` covers the true one. First the constants as they are; then one of them at a time.
-A constant that neither half nor twice of shows is no debt, but asks whether it is needed.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import functools
 import _mixtures
 import jax
 import numpy as np
+from _constants import changed, known
 from bench_hostile import judged, problem, program
 
 import igjax
@@ -23,23 +23,6 @@ from igjax.integration import adaptive, jumps, panels, queue
 ROOMS = (panels, jumps, queue, adaptive)
 COUNTS = ("NODES", "PROBES")  # sizes of arrays, which tables are made of
 SUITES = [name for name in _mixtures.SUITES if name not in ("smooth", "mixed")]
-
-
-def constants() -> dict[str, float]:
-    """The named constants of the integrator and what they are."""
-    found = {}
-    for room in ROOMS:
-        for name, value in vars(room).items():
-            if name.isupper() and isinstance(value, (int, float)) and name not in COUNTS:
-                found[name] = value
-    return found
-
-
-def put(name: str, value: float) -> None:
-    """Sets a constant in all modules that use it."""
-    for room in ROOMS:
-        if hasattr(room, name):
-            setattr(room, name, value)
 
 
 def line(dtype: str, count: int, tolerances) -> str:
@@ -63,8 +46,8 @@ def line(dtype: str, count: int, tolerances) -> str:
 
 def main():
     """Prints a line for each constant, dtype and factor."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--constants", nargs="+", default=list(constants()))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--constants", nargs="+", default=list(known(ROOMS, COUNTS)))
     parser.add_argument("--dtypes", nargs="+", default=["float64"])
     parser.add_argument("--tolerances", nargs="+", type=float, default=(0.1, 0.01))
     parser.add_argument("--inputs", type=int, default=60)
@@ -77,12 +60,8 @@ def main():
     for dtype in options.dtypes:
         measured = functools.partial(line, dtype, options.inputs, options.tolerances)
         print(f"{'as they are':<24}{dtype:>10}{measured()}", flush=True)
-        for name in options.constants:
-            now = constants()[name]
-            for factor in (0.5, 2):
-                put(name, type(now)(factor * now))
-                print(f"{name:<16}{factor * now:>8g}{dtype:>10}{measured()}", flush=True)
-            put(name, now)
+        for name, value in changed(ROOMS, options.constants):
+            print(f"{name:<16}{value:>8g}{dtype:>10}{measured()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -175,16 +175,18 @@ def tried(batch: int) -> Iterator[tuple[str, Callable, Callable, jax.Array]]:
         )
 
 
-def compare(options) -> None:
-    """The table of what was tried."""
-    print("| case | forward: as it is | tried | gradient: as it is | tried | gain |")
-    print("|" + " --- |" * 6)
-    for name, before, after, x in tried(options.batch):
-        ways = for_device(before), for_device(after)
-        slopes = for_device(gradient(before)), for_device(gradient(after))
-        times = [milliseconds(f, x, options.repeats) for f in (*ways, *slopes)]
-        cells = " | ".join(f"{t:.1f}" for t in times)
-        print(f"| {name} | {cells} | {times[2] / times[3]:.1f} |", flush=True)
+def exchanged(kinds: Iterator[tuple[str, Callable, jax.Array]]) -> Iterator[tuple]:
+    """JAX's own primitives, what replaces them, and the gradients of both."""
+    for name, f, x in kinds:
+        slope = gradient(f)
+        yield name, x, (f, for_device(f), slope, for_device(slope))
+
+
+def compared(kinds: Iterator[tuple[str, Callable, Callable, jax.Array]]) -> Iterator[tuple]:
+    """Two ways to compute the same, both rewritten as igjax does, and their gradients."""
+    for name, before, after, x in kinds:
+        ways = before, after, gradient(before), gradient(after)
+        yield name, x, tuple(map(for_device, ways))
 
 
 def main() -> None:
@@ -199,16 +201,15 @@ def main() -> None:
         windows.MOST_TAPS = convolutions.MOST_GROUPS = 1 << 20
     print(f"{device()}, JAX {jax.__version__}, batch {options.batch}\n")
     if options.tried:
-        return compare(options)
-    print("| case | forward: JAX | rewritten | gradient: JAX | rewritten | gain |")
+        before, after, rows = "as it is", "tried", compared(tried(options.batch))
+    else:
+        kinds = at_limits if options.limits else cases
+        before, after, rows = "JAX", "rewritten", exchanged(kinds(options.batch))
+    heads = f"forward: {before}", after, f"gradient: {before}", after
+    print(f"| case | {' | '.join(heads)} | gain |")
     print("|" + " --- |" * 6)
-    kinds = at_limits if options.limits else cases
-    for name, function, x in kinds(options.batch):
-        times = [
-            milliseconds(way(f), x, options.repeats)
-            for f in (function, gradient(function))
-            for way in (lambda f: f, for_device)
-        ]
+    for name, x, ways in rows:
+        times = [milliseconds(f, x, options.repeats) for f in ways]
         cells = " | ".join(f"{t:.1f}" for t in times)
         print(f"| {name} | {cells} | {times[2] / times[3]:.1f} |", flush=True)
 

@@ -15,12 +15,13 @@ import warnings
 
 import jax
 import numpy as np
+from _constants import changed, known
 from _games import INPUTS, games, judged, repeated
 
 import igjax
 from igjax.perturbation import _gaussian
 
-CONSTANTS = ("ROUNDS", "LEAST", "FINE", "ENOUGH", "NUGGET")
+EXACT = ("SERIES",)  # of the process: a number of terms, to the last digit
 BUDGETS = (128, 512, 2048)
 
 
@@ -151,23 +152,21 @@ def theirs(method, game, budget):
 
 def constants(kinds, budget, keys):
     """What half and twice of each constant do to error, coverage and seconds."""
+
+    def row(name, value):
+        cells = []
+        for game in kinds:
+            anew = game._replace(f=lambda *given, f=game.f: f(*given))  # is traced anew
+            error, seconds, covered = ours(anew, budget, keys)
+            cells.append(f"{error:.4f} / {seconds:.3f} ({covered:.3f})")
+        print(f"| {name} | {value} |", " | ".join(cells), "|", flush=True)
+
     print(f"\nat {budget} scores")
     print("| constant | is |" + "".join(f" {game.name} |" for game in kinds))
     print("|---|---|" + "---|" * len(kinds))
-    for name in (None, *CONSTANTS):
-        was = getattr(_gaussian, name) if name else 0
-        for value in (was / 2, was * 2) if name else (was,):
-            if name:
-                setattr(_gaussian, name, type(was)(value))
-            cells = []
-            for game in kinds:
-                anew = game._replace(f=lambda *given, f=game.f: f(*given))
-                error, seconds, covered = ours(anew, budget, keys)
-                cells.append(f"{error:.4f} / {seconds:.3f} ({covered:.3f})")
-            shown = f"{name} | {type(was)(value)}" if name else "as they are |"
-            print(f"| {shown} |", " | ".join(cells), "|", flush=True)
-        if name:
-            setattr(_gaussian, name, was)
+    row("as they are", "")
+    for name, value in changed((_gaussian,), known((_gaussian,), EXACT)):
+        row(name, value)
 
 
 def main():

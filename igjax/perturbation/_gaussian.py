@@ -67,18 +67,29 @@ class _Solved(NamedTuple):
     more: list
 
 
+def _logs(rho):
+    """bend, mean and top of prod(1 + rho z z') = exp(mean + bend . z z') <= exp(top)."""
+    return jnp.arctanh(rho), jnp.log1p(-(rho**2)).sum() / 2, jnp.log1p(rho).sum()
+
+
+def _grown(z, rho):
+    """The exponents s of all pairs of rows, and both products, divided by the largest."""
+    bend, mean, top = _logs(rho)
+    s = (z * bend[None]) @ z.T
+    return s, jnp.exp(mean - top + s), jnp.exp(mean - top - s)
+
+
 def _kernel(z, rho):
     """k(z, z') of all pairs of rows; what they share is a factor exp(-sum log(1 + rho))."""
-    bend, top = jnp.arctanh(rho), jnp.log1p(rho).sum()
-    mean = jnp.log1p(-(rho**2)).sum() / 2  # prod(1 + rho z z') = exp(mean + bend . z z')
-    s = (z * bend[None]) @ z.T
+    bend, mean, top = _logs(rho)
+    s, up, down = _grown(z, rho)
     squared = s * s
     series = 1.0
     for k in range(SERIES, 1, -1):
         series = 1 + squared / (2 * k * (2 * k + 1)) * series
-    grown = (jnp.exp(mean - top + s) - jnp.exp(mean - top - s)) / 2
     size = jnp.exp(mean - top)
-    curved = jnp.where(jnp.abs(s) < 1, size * s * squared / 6 * series, grown - size * s)
+    large = (up - down) / 2 - size * s
+    curved = jnp.where(jnp.abs(s) < 1, size * s * squared / 6 * series, large)
     straight = jnp.exp(-top) * (jnp.expm1(mean) * bend + (bend - rho))
     return curved + (z * straight[None]) @ z.T
 
@@ -89,7 +100,7 @@ def _sections(z, rho):
     t, weights = _gauss.nodes_and_weights(n // 2 + 2)
     nodes, weights = jnp.asarray(2 * t - 1, z.dtype), jnp.asarray(weights, z.dtype)
     rows = jnp.concatenate([z, jnp.broadcast_to(nodes[:, None], (len(nodes), n))])
-    top = jnp.log1p(rho).sum()
+    _, _, top = _logs(rho)
 
     def add(total, node):
         u, weight = node
@@ -119,8 +130,10 @@ def posterior(z, y, seen, *, shapley: bool) -> Posterior:
     m, n = z.shape
     data = _Seen(z, jnp.where(seen, y, 0), seen.astype(y.dtype))
     rho = _couplings(jax.lax.stop_gradient(data))
-    _, size = _covariance(data, rho)
-    sections, variance = (float(shapley) * a / size for a in _sections(z, rho))
+    if shapley:
+        sections, variance = (a / _size(rho) for a in _sections(z, rho))
+    else:
+        sections, variance = jnp.zeros_like(z), jnp.zeros_like(rho)
     also = sections * data.weight[:, None], jnp.eye(m, dtype=y.dtype)
     known = _solved(data, rho, *also)
     degrees = data.weight.sum() - n
@@ -133,34 +146,42 @@ def _couplings(data: _Seen):
     apart = max(1, round(m / max(ENOUGH, 2 * n)))
     data = jax.tree.map(lambda a: a[::-1][::apart], data)  # the last one is the whole
 
-    def climb(carry, alike):
-        best, rho = carry
-        share = jnp.where(alike, 1, _shares(data, rho))
+    def climb(carry):
+        k, best, rho, share, _ = carry
         grid = jnp.asarray(COUPLINGS, share.dtype)[:, None] * share[None]
         found = jax.lax.map(lambda rho: _likelihood(data, rho), grid)
-        k = jnp.argmax(found)
-        rho = jnp.where(found[k] > best, grid[k], rho)
-        return (jnp.maximum(found[k], best), rho), None
+        most = jnp.argmax(found)
+        better = found[most] > best
+        rho = jnp.where(better, grid[most], rho)
+        best = jnp.maximum(found[most], best)
+        return k + 1, best, rho, _shares(data, rho), better
 
+    # A round that finds nothing better would be the same again.
+    goes_on = lambda carry: (carry[0] < ROUNDS) & carry[-1]
     dtype = data.y.dtype
-    start = jnp.full((), -jnp.inf, dtype), jnp.full(n, COUPLINGS[0], dtype)
-    start = varying(start, tuple(data))
-    (_, rho), _ = jax.lax.scan(climb, start, jnp.arange(ROUNDS) == 0)
-    return rho
+    rho = jnp.full(n, COUPLINGS[0], dtype)
+    start = jnp.int32(0), jnp.full((), -jnp.inf, dtype), rho, jnp.ones(n, dtype), True
+    start = varying(jax.tree.map(jnp.asarray, start), tuple(data))
+    return jax.lax.while_loop(goes_on, climb, start)[2]
+
+
+def _size(rho):
+    """What the kernel is divided by: its value for a coalition and itself."""
+    size = _kernel(jnp.ones((1, len(rho)), rho.dtype), rho)[0, 0]
+    return jnp.maximum(size, float(jnp.finfo(rho.dtype).tiny))
 
 
 def _covariance(data: _Seen, rho):
-    """That of the observations, with variances of one, and what it was divided by."""
-    kernel = _kernel(data.z, rho)
-    size = jnp.maximum(kernel[0, 0], float(jnp.finfo(rho.dtype).tiny))
+    """That of the observations, with variances of one; of what was not seen, the unit's."""
     nugget = NUGGET * float(jnp.finfo(rho.dtype).eps)
     diagonal = 1 + nugget * data.weight
-    scaled = kernel / size * data.weight[:, None] * data.weight[None]
-    return jnp.where(jnp.eye(len(kernel), dtype=bool), diagonal[None], scaled), size
+    scaled = _kernel(data.z, rho) / _size(rho)
+    scaled = scaled * data.weight[:, None] * data.weight[None]
+    return jnp.where(jnp.eye(len(scaled), dtype=bool), diagonal[None], scaled)
 
 
 def _solved(data: _Seen, rho, *also) -> _Solved:
-    lower = jnp.linalg.cholesky(_covariance(data, rho)[0])
+    lower = jnp.linalg.cholesky(_covariance(data, rho))
     linear = data.z / 2 * data.weight[:, None]
     half, rest, *more = triangular(lower, linear, data.y, *also)
     return _Solved(lower, half, rest, more)
@@ -191,11 +212,9 @@ def _shares(data: _Seen, rho):
 
 def _flipped(z, rho, pulled):
     """By how much h changes where one feature comes or goes, at each row: (m, n)."""
-    bend, top = jnp.arctanh(rho), jnp.log1p(rho).sum()
-    mean = jnp.log1p(-(rho**2)).sum() / 2
-    s = (z * bend[None]) @ z.T
-    up, down = jnp.exp(mean - top + s) / 2, jnp.exp(mean - top - s) / 2
-    odd, even = (up - down) @ pulled, (up + down) @ (z * pulled[:, None])
+    bend, _, top = _logs(rho)
+    _, up, down = _grown(z, rho)
+    odd, even = (up - down) @ pulled / 2, (up + down) @ (z * pulled[:, None]) / 2
     straight = jnp.exp(-top) * rho * (pulled @ z)
     # sinh(s - 2 b z z') = sinh(s) cosh(2 b) - z z' cosh(s) sinh(2 b)
     changed = odd[:, None] * (jnp.cosh(2 * bend) - 1)[None]
