@@ -3,9 +3,11 @@
 Two features that cancel in the score, or a jump up through one feature and back through
 another: only samples that fall inside the structure can tell. And a step hidden among the
 kinks of a ReLU network, whose features cancel in the score up to 1 / R: what the step
-changes the score by is less than what the kinks do. For each width and each R, over random
-places: the share of inputs called converged although the error exceeds the tolerance,
-the share refused, and the gradients spent.
+changes the score by is less than what the kinks do. And a crowd of small steps, each of a
+feature of its own: a sample that falls into one of them shows a slope that would explain
+all the others. For each width, R, and number of steps, over random places: the share of
+inputs called converged although the error exceeds the tolerance, the share refused, and
+the gradients spent.
 """
 
 import jax
@@ -19,6 +21,7 @@ WIDTHS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
 TOLERANCE = 1e-2
 CANCELED = (1, 3, 10, 30, 100, 300)
 UNITS, FEATURES, STEPS = 30, 12, 4
+CROWDS = (3, 12, 30)
 
 
 def canceling(x, place, width):
@@ -81,6 +84,24 @@ def hidden_problem(canceled):
     return x, (u, place, width, height, w, c, v), exact
 
 
+def crowd(x, place, width, height):
+    """A smooth score of one feature, and a small step of each of the others."""
+    steps = height * jax.nn.sigmoid((x[1:] - place) / width)
+    return jnp.tanh(2 * x[0]) + x[0] ** 2 + steps.sum()
+
+
+def crowd_problem(count):
+    """Arguments of `crowd` from 0 to 1, and the exact attributions."""
+    g = np.random.default_rng(count)
+    shape = (INPUTS, count)
+    place = (np.arange(count) + g.uniform(0.2, 0.8, size=shape)) / count
+    height, width = g.normal(size=shape) * 0.05 / count, 10 ** g.uniform(-6, -3, shape)
+    change = jax.nn.sigmoid((1 - place) / width) - jax.nn.sigmoid(-place / width)
+    smooth = np.full((INPUTS, 1), np.tanh(2) + 1)
+    exact = np.concatenate([smooth, height * change], 1)
+    return np.ones((INPUTS, 1 + count)), (place, width, height), exact
+
+
 def row(name, case, result, exact):
     """One line of the table."""
     error = np.abs(result.values - exact).sum(1)
@@ -110,6 +131,11 @@ def main():
     for canceled in CANCELED:
         x, args, truth = hidden_problem(canceled)
         row("hidden", canceled, explain(x, np.zeros_like(x), *args), truth)
+    print(f"\n{'structure':<14}{'steps':>8}{'false':>9}{'refused':>9}{'gradients':>11}")
+    explain = jax.jit(jax.vmap(igjax.integrated_gradients(crowd, rule=rule)))
+    for count in CROWDS:
+        x, args, truth = crowd_problem(count)
+        row("crowd", count, explain(x, np.zeros_like(x), *args), truth)
 
 
 if __name__ == "__main__":
