@@ -52,6 +52,11 @@ def exact(f, place, width):
     return ends
 
 
+def risen(place, width):
+    """What steps of height 1 rise by from 0 to 1."""
+    return jax.nn.sigmoid((1 - place) / width) - jax.nn.sigmoid(-place / width)
+
+
 def hidden(x, u, place, width, height, w, c, v):
     """Steps along u, among the kinks of a network of ReLUs."""
     steps = jnp.sum(height * jax.nn.sigmoid((x @ u - place) / width))
@@ -79,8 +84,8 @@ def hidden_problem(canceled):
     ratio = np.abs(kinks).sum(1) / np.abs(u * x).sum(1) * g.choice([0.1, 1.0], INPUTS)
     height = g.normal(size=(INPUTS, STEPS)) * ratio[:, None]
     place, width = g.uniform(size=(INPUTS, STEPS)), 10 ** g.uniform(-6, 0, (INPUTS, STEPS))
-    change = jax.nn.sigmoid((1 - place) / width) - jax.nn.sigmoid(-place / width)
-    exact = (height * change).sum(1, keepdims=True) * u * x + kinks
+    change = (height * risen(place, width)).sum(1, keepdims=True)
+    exact = change * u * x + kinks
     return x, (u, place, width, height, w, c, v), exact
 
 
@@ -96,10 +101,14 @@ def crowd_problem(count):
     shape = (INPUTS, count)
     place = (np.arange(count) + g.uniform(0.2, 0.8, size=shape)) / count
     height, width = g.normal(size=shape) * 0.05 / count, 10 ** g.uniform(-6, -3, shape)
-    change = jax.nn.sigmoid((1 - place) / width) - jax.nn.sigmoid(-place / width)
     smooth = np.full((INPUTS, 1), np.tanh(2) + 1)
-    exact = np.concatenate([smooth, height * change], 1)
+    exact = np.concatenate([smooth, height * risen(place, width)], 1)
     return np.ones((INPUTS, 1 + count)), (place, width, height), exact
+
+
+def head(case):
+    """The head of a table whose cases are of this kind."""
+    print(f"{'structure':<14}{case:>8}{'false':>9}{'refused':>9}{'gradients':>11}")
 
 
 def row(name, case, result, exact):
@@ -119,23 +128,23 @@ def main():
     rule = igjax.rules.adaptive(TOLERANCE)
     place = jax.random.uniform(jax.random.key(0), (INPUTS,), minval=0.05, maxval=0.85)
     print(f"{INPUTS} inputs each, tolerance {TOLERANCE}, float64\n")
-    print(f"{'structure':<14}{'width':>8}{'false':>9}{'refused':>9}{'gradients':>11}")
+    head("width")
     for f in (canceling, up_and_back, spike):
         attribute = igjax.integrated_gradients(f, rule=rule)
         explain = jax.jit(jax.vmap(attribute, in_axes=(None, None, 0, None)))
         for width in WIDTHS:
             result = explain(jnp.ones(2), 0.0, place, width)
             row(f.__name__, width, result, exact(f, place, width))
-    print(f"\n{'structure':<14}{'R':>8}{'false':>9}{'refused':>9}{'gradients':>11}")
-    explain = jax.jit(jax.vmap(igjax.integrated_gradients(hidden, rule=rule)))
-    for canceled in CANCELED:
-        x, args, truth = hidden_problem(canceled)
-        row("hidden", canceled, explain(x, np.zeros_like(x), *args), truth)
-    print(f"\n{'structure':<14}{'steps':>8}{'false':>9}{'refused':>9}{'gradients':>11}")
-    explain = jax.jit(jax.vmap(igjax.integrated_gradients(crowd, rule=rule)))
-    for count in CROWDS:
-        x, args, truth = crowd_problem(count)
-        row("crowd", count, explain(x, np.zeros_like(x), *args), truth)
+    for f, problem, case, cases in (
+        (hidden, hidden_problem, "R", CANCELED),
+        (crowd, crowd_problem, "steps", CROWDS),
+    ):
+        print()
+        head(case)
+        explain = jax.jit(jax.vmap(igjax.integrated_gradients(f, rule=rule)))
+        for number in cases:
+            x, args, truth = problem(number)
+            row(f.__name__, number, explain(x, np.zeros_like(x), *args), truth)
 
 
 if __name__ == "__main__":
