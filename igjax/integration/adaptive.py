@@ -61,12 +61,8 @@ from igjax.integration.panels import (
 )
 
 SAFETY = 0.9  # share of the tolerance that the estimates may use up
-BELIEF = 3.0  # how far, at most, many panels are believed more than one
-SPARE = 0.5  # how far shares are overdrawn: many panels do not use theirs up
-FAR = 8.0  # from so many shares on a rough panel is cut in three: it would be cut again
 MARGIN = 0.7  # pieces of a rough panel, in units of its error over its share
-LONE = 0.75  # share of the tolerance that one panel alone may use up: few estimates
-FLOOR = 8.0  # rounding of the whole, in units of eps times the size of its terms
+SOME = 3  # of so many, at most, if it is not full of kinks
 ALONE = 1.6  # makes the error of one feature cover it in 95 of 100 where panels are rough
 NEAR = 8.0  # in so many units of rounding nothing is refined
 COARSE = 4.0  # how many typical scatters of scores in half precision may be rounding
@@ -102,7 +98,6 @@ class _Totals(NamedTuple):
     size: Any  # (examples, outputs): sum of |values| at the end of the last generation
     most: Any  # what size was at the end of the first integration, if this is the second
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
-    belief: Any  # (examples, outputs): how far many panels are believed more than one
     peak: Any  # (examples, outputs): largest |F| seen
     counts: Any  # (examples, 2): gradients, jumps
     open: Any  # (examples,): panels in this generation
@@ -325,7 +320,6 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         size=narrow,
         most=narrow + jnp.inf,
         overlap=narrow + 1,
-        belief=narrow + 1,
         peak=jnp.abs(probes).max(1),
         counts=jnp.zeros((size, 2), jnp.int32),
         open=jnp.ones(size, jnp.int32),
@@ -363,11 +357,10 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     nodes = lo + width * table(problem.dtype, 0)[None]
     samples = Samples(nodes, *batch.evaluate(example, nodes))
     peak = jnp.maximum(before.peak[example], jnp.abs(samples.scores).max(1))
-    belief, unit = before.belief[example], before.unit[example]
     rounding = NOISE * _eps(problem) * peak + batch.coarse[example]
     probes = batch.probes[example]
-    sizes = unit, problem.eps, problem.judged
-    seen = measure(panel, samples, probes, rounding, belief, *sizes)
+    unit, sizes = before.unit[example], (problem.eps, problem.judged)
+    seen = measure(panel, samples, probes, rounding, unit, *sizes)
 
     share = _share(problem, batch, limit, before, example, seen)
     small = seen.error.sum(-1) <= share
@@ -397,14 +390,14 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
 def _pieces(problem: _Problem, before: _Totals, example, seen: Measured, share):
     """How many pieces a panel becomes: two, or, if it is full of kinks, what it takes.
 
-    Then the error falls as the number of its pieces; else it has to be looked for.
+    Then the error falls as the number of its pieces. A rough panel that is not full of
+    kinks has its trouble somewhere: a few pieces, and it is looked for again.
     """
-    over = seen.error.sum(-1) / share
-    over = jnp.where(seen.even, over, jnp.where(over > FAR, 3, 2))
-    over = jnp.where(seen.rough, over, 1).max(1)
+    over = MARGIN * seen.error.sum(-1) / share
+    most = jnp.where(seen.rough, jnp.where(seen.even, queue.MOST, SOME), 2)
+    wanted = jnp.ceil(jnp.minimum(over, most)).astype(jnp.int32).max(1)
     room = (problem.max_evaluations - before.counts[example, 0]) // NODES
     room = room // jnp.maximum(before.open[example], 1)
-    wanted = jnp.ceil(jnp.minimum(MARGIN * over, queue.MOST)).astype(jnp.int32)
     return jnp.clip(wanted, 2, jnp.clip(room, 2, queue.MOST))
 
 
@@ -412,12 +405,11 @@ def _share(problem, batch: _Batch, limit, before: _Totals, example, seen: Measur
     """What the error of each panel may be, of the bound that is left."""
     # In the first generation the panel is all there is to know of the size.
     first = before.counts[example, :1] == 0
-    relative = _relative(batch)[example] * LONE
-    own = jnp.where(first, relative * _size(problem, seen.kronrod), 0)
+    own = jnp.where(first, _relative(batch)[example] * _size(problem, seen.kronrod), 0)
     ceiling = SAFETY * jnp.maximum(limit[example], own) / before.overlap[example]
     left = jnp.maximum(ceiling - before.spent[example, 0], 0.1 * ceiling)
-    many = jnp.minimum(1 / before.overlap[example], BELIEF)
-    left = left * (1 + SPARE * (many - 1))
+    # Many panels do not use their shares up.
+    left = left / jnp.sqrt(before.overlap[example])
     return left / before.open[example][:, None].astype(left.dtype)
 
 
@@ -520,7 +512,6 @@ def _ended(totals: _Totals, drop, together, size, children) -> _Totals:
         moments=totals.moments * jnp.stack([smaller**k for k in (2, 2, 4, 4, 4) * 2], 1),
         spent=spent.at[:, 3].multiply(smaller**2),
         overlap=_overlap(totals, measured, children),
-        belief=jnp.minimum(1 / measured, BELIEF),
         pending=jnp.zeros_like(totals.pending),
         pending_spent=jnp.zeros_like(totals.pending_spent),
         mesh=jnp.where(to_be_cut, kept, totals.mesh),
@@ -562,7 +553,6 @@ def _again(state: _State, which, probes) -> _State:
             mesh=clear(totals.mesh),
             open=jnp.where(which, 1, totals.open),
             overlap=jnp.where(which[:, None], 1, totals.overlap),
-            belief=jnp.where(which[:, None], 1, totals.belief),
             most=jnp.where(which[:, None], totals.size, totals.most),
             again=totals.again | which,
         ),
@@ -648,7 +638,7 @@ def _hopeless(problem: _Problem, batch: _Batch, totals: _Totals):
 def _own_rounding(problem: _Problem, totals: _Totals):
     tiny = float(jnp.finfo(problem.dtype).tiny)
     mass = totals.done[:, 2].sum(-1)
-    own = FLOOR * _eps(problem) * (totals.peak + mass) + tiny
+    own = NOISE * _eps(problem) * (totals.peak + mass) + tiny
     return own + (problem.eps - _eps(problem)) * mass  # of points in a narrower dtype
 
 
@@ -663,8 +653,7 @@ def _eps(problem: _Problem) -> float:
 
 def _strict(totals):
     """Which part of the bound the estimates may use, of (examples, 1)."""
-    lone = jnp.where(totals.counts[:, 0] <= NODES, LONE, 1.0)
-    return jnp.where(totals.again, 0.5, lone).astype(totals.size.dtype)[:, None]
+    return jnp.where(totals.again, 0.5, 1.0).astype(totals.size.dtype)[:, None]
 
 
 def _errors(totals: _Totals, squares):
@@ -683,7 +672,7 @@ def _gap(problem, batch: _Batch, totals: _Totals, values, errors):
     """
     delta = jnp.abs(values.sum(-1) - (batch.probes[:, -1] - batch.probes[:, 0]))
     mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 2]
-    floor = FLOOR * _eps(problem) * (totals.peak + mass) + batch.coarse
+    floor = NOISE * _eps(problem) * (totals.peak + mass) + batch.coarse
     known = CAUTION * jnp.sqrt(totals.spent[:, 3]) * totals.unit
     strict = amplified(delta, floor, mass, steep)
     excess = jnp.maximum(delta - known, 0)

@@ -35,14 +35,14 @@ PROBES = 48  # scores without gradients on an even grid, besides those towards t
 CAUTION = 2.0  # how often an estimate counts that is not plainly an embedded difference
 JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest contributions
 REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
+HALF = 10.0  # the same, in units of what all but one node say of every other node
 DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
-GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
 EVEN = 0.5  # in which share of a panel contributions change, if it is full of kinks
-FEW = 0.75  # what is added where null rules differ, as they do if they say one thing
+FEW = 1.25  # what is added where null rules differ, as they do if they say one thing
 RANDOM = 1.2  # makes that of a rough panel cover what is random in all features
 SURE = 2.0  # from how many scatters on slopes are off in proportion
 COVER = 1.3  # makes the estimate of a feature cover its error in 95 of 100
-NOISE = 8.0  # rounding of a panel, in units of eps times the size of its terms
+NOISE = 8.0  # rounding, of a panel or the whole, in units of eps times the size of terms
 
 
 @functools.cache
@@ -106,8 +106,9 @@ class Known(NamedTuple):
 def tables() -> tuple[np.ndarray, ...]:
     """Kronrod nodes and, on [0, 1], four rules and four null rules; antiderivatives.
 
-    The last two are what a polynomial through the seven nodes of Gauss is off by: its
-    antiderivative, and itself.
+    Then what a polynomial through the seven nodes of Gauss is off by in its antiderivative;
+    and, of the one through these and of the one through the other eight, what it is off by
+    at the nodes, and its antiderivative.
     """
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
@@ -121,13 +122,16 @@ def tables() -> tuple[np.ndarray, ...]:
     integral = _antiderivative(t)
     at = 2 * np.append(t, 1.0) - 1
     collocation = chebyshev.chebvander(at, NODES) @ integral
-    coarse, through = np.zeros_like(collocation), np.zeros((NODES, NODES))
-    coarse[:, 1::2] = chebyshev.chebvander(at, NODES // 2) @ _antiderivative(t[1::2])
-    powers = chebyshev.chebvander(2 * t - 1, NODES // 2 - 1)
-    through[:, 1::2] = powers @ np.linalg.inv(powers[1::2])
+    powers = chebyshev.chebvander(2 * t - 1, NODES)
+    missed, halves = np.tile(np.eye(NODES), (2, 1, 1)), np.zeros((2, NODES + 1, NODES))
+    for half, first in enumerate((1, 0)):
+        some = slice(first, None, 2)
+        n = len(t[some])
+        missed[half, :, some] -= powers[:, :n] @ np.linalg.inv(powers[some, :n])
+        halves[half, : n + 1, some] = _antiderivative(t[some])
+    coarse = chebyshev.chebvander(at, NODES) @ halves[0]
     weights = np.concatenate([np.stack([k, g, pairs, three]), nulls])
-    missed = np.eye(NODES) - through
-    return t, weights, integral, collocation, collocation - coarse, missed
+    return t, weights, integral, collocation, collocation - coarse, missed, halves
 
 
 def _antiderivative(t) -> np.ndarray:
@@ -158,12 +162,12 @@ def table(dtype, index: int):
 
 
 def measure(
-    panel: Panels, samples: Samples, probes, rounding, belief, unit, eps, judged
+    panel: Panels, samples: Samples, probes, rounding, unit, eps, judged
 ) -> Measured:
     """The integrals of panels and both indicators of their error.
 
-    `rounding` is that of a score, `eps` that of t, `belief` how far many panels count more,
-    `unit` the size of F, `judged` how many features, the first ones, the tolerance is of.
+    `rounding` is that of a score, `eps` that of t, `unit` the size of F, `judged` how many
+    features, the first ones, the tolerance is of.
     """
     c, width = samples.parts, panel.edges[:, 1] - panel.edges[:, 0]
     scale, weights = width[:, None, None], table(c.dtype, 1)
@@ -178,14 +182,13 @@ def measure(
     difference, astray, apart = _differences(rows, shrink)
     even, rough = _evenness(c) > EVEN, shrink == 1
     claimed = jnp.where(rough, COVER * difference.sum(-1), embedded)
-    claimed *= jnp.where(even, belief, 1)
     residual = _residual(known, width, slope, shrink, noise, whole, steep)
     unseen = _unseen(known, slope, noise, whole, steep)
     excess = jnp.maximum(jnp.maximum(residual - claimed, unseen), 0)
     return Measured(
         kronrod=rows[0],
         mass=mass,
-        error=_error(difference, excess, embedded / belief, mass, shrink),
+        error=_error(difference, excess, embedded, mass, shrink),
         embedded=embedded,
         residual=residual,
         indicator=jnp.maximum(embedded, residual),
@@ -278,17 +281,24 @@ def _residual(known: Known, width, slope, shrink, noise, whole, steep):
 def _unseen(known: Known, slope, noise, whole, steep):
     """(c) What F changes by between two known scores beyond any slope of the panel.
 
-    Or beyond what the polynomial through its slopes may be off by. Not so what F changes
-    by everywhere: steps are few, rounding is in all scores.
+    Or beyond what the polynomial through its slopes may be off by; one node that lies in
+    a step bends that as far as the step is high, so it is asked twice more, through every
+    other node, and what one node alone is off by is no excuse. Not so what F changes by
+    everywhere: steps are few, rounding is in all scores.
     """
-    missed = table(slope.dtype, 5)
-    miss = jnp.abs(_dot("jk,pko->pjo", missed, slope)).max(1)
-    off = jnp.minimum(REACH * (slope.max(1) - slope.min(1)), 2 * miss)[:, None]
-    change = jnp.abs(jnp.diff(known.residual, axis=1))
-    grain = GRAIN * jnp.sqrt(change).mean(1, keepdims=True) ** 2
-    steps = jnp.diff(known.t, axis=1)[..., None]
-    allowed = jnp.maximum(noise[:, None] + steps * off, grain)
-    unseen = jnp.maximum(change - allowed, 0).sum(1)
+    missed = jnp.abs(_dot("hjk,pko->hpjo", table(slope.dtype, 5), slope))
+    missed, ordered = jnp.sort(missed, axis=2), jnp.sort(slope, axis=1)
+    off = jnp.minimum(REACH * (ordered[:, -2] - ordered[:, 1]), 2 * missed[0, :, -1])
+    off = jnp.concatenate([off[None], HALF * missed[:, :, -2]])[:, :, None]
+
+    lo, width = known.t[:, :1], known.t[:, -1:] - known.t[:, :1]
+    basis = _chebyshev(2 * jnp.clip((known.t - lo) / width, 0, 1) - 1)
+    halves = _dot("nqj,hnk,qko->hqjo", basis, table(slope.dtype, 6), slope)
+    residuals = known.score[None] - width[None, ..., None] * halves
+    residuals = jnp.concatenate([known.residual[None], residuals])
+    change = jnp.abs(jnp.diff(residuals, axis=2))
+    steps = jnp.diff(known.t, axis=1)[None, ..., None]
+    unseen = jnp.maximum(change - noise[None, :, None] - steps * off, 0).max(0).sum(1)
     return jnp.maximum(DOUBT * unseen, amplified(unseen, 0, whole, steep))
 
 
@@ -345,8 +355,7 @@ def _error(difference, excess, chance, mass, shrink):
     """The error of each feature.
 
     What the profile does not explain belongs to some feature: it is spread by size. And
-    where the two rules agree on a feature by chance, it shares in what they do not; less
-    so the more panels there are, since not all of them agree by chance.
+    where the two rules agree on a feature by chance, it shares in what they do not.
     """
     chance = jnp.where(shrink == 1, 0, chance)
     excess, even = excess[..., None], 1 / max(mass.shape[-1], 1)

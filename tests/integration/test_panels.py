@@ -23,7 +23,7 @@ def measured(score, slope, features=((1.0,),), rounding=0.0, judged=None):
     samples = panels.Samples(T[None], f(T), parts)
     rounding = np.full((1, 1), rounding)
     probes, one = f(panels.probes_at()), np.ones((1, 1))
-    return panels.measure(panel, samples, probes, rounding, one, one, 2e-16, judged)
+    return panels.measure(panel, samples, probes, rounding, one, 2e-16, judged)
 
 
 def test_null_rules_see_no_polynomial_below_their_degree():
