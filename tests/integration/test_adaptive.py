@@ -192,9 +192,9 @@ def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count):
     # Each in a feature of its own, or, if it is one, in two that cancel ten times. No two
     # of them are so near to each other that they may cancel between two samples.
     generator = np.random.default_rng(count)
-    place = (np.arange(count) + generator.uniform(0.2, 0.8, size=(100, count))) / count
-    height = generator.normal(size=(100, count)) * 0.05 / count
-    width = 10 ** generator.uniform(-6, -3, size=(100, count))
+    place = (np.arange(count) + generator.uniform(0.2, 0.8, size=(300, count))) / count
+    height = generator.normal(size=(300, count)) * 0.05 / count
+    width = 10 ** generator.uniform(-6, -3, size=(300, count))
     cancel = np.array([5.5, -4.5]) if count == 1 else np.ones(1)
 
     def f(x, place, height, width):
@@ -204,13 +204,14 @@ def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count):
 
     x, expected = np.ones(1 + count * len(cancel)), np.tanh(2) + 1
     change = height * (expit((1 - place) / width) - expit(-place / width))
-    steps = (cancel[:, None] * change[:, None]).reshape(100, -1)
-    exact = np.concatenate([np.full((100, 1), expected), steps], 1)
+    steps = (cancel[:, None] * change[:, None]).reshape(300, -1)
+    exact = np.concatenate([np.full((300, 1), expected), steps], 1)
     for tolerance in (5e-2, 1e-2):
-        attribute = quickly(jax.vmap(explain(f, tolerance), in_axes=(None, None, 0, 0, 0)))
-        result = attribute(x, 0.0, place, height, width)
+        # Thirty of them are found one by one, and cost a little more than the budget.
+        attribute = jax.vmap(explain(f, tolerance, max_evaluations=4500), (None, None, 0, 0, 0))
+        result = quickly(attribute)(x, 0.0, place, height, width)
         assert keeps_promise(result, exact, tolerance)[result.converged].all()
-        assert np.mean(result.converged) >= 0.6
+        assert np.mean(result.converged) >= 0.95
 
 
 @pytest.mark.slow
