@@ -108,10 +108,10 @@ class _Totals(NamedTuple):
 
 
 class _State(NamedTuple):
-    now: Panels
+    now: Any  # rows of `queue.panels`
     count: Any
     cursor: Any
-    then: Panels
+    then: Any
     then_count: Any
     totals: _Totals
 
@@ -308,7 +308,9 @@ def lanes_of(examples: int) -> int:
 def _start(problem: _Problem, size: int, probes) -> _State:
     most = math.ceil(problem.max_evaluations / NODES)
     outputs, features, dtype = problem.outputs, problem.features, problem.dtype
-    first, blank = queue.first(probes, size * 3 * most, dtype)
+    rows = queue.whole(probes, dtype)
+    blank = queue.empty(rows, size * 3 * most + max(lanes_of(size) * queue.MOST, size))
+    first = blank.at[:size].set(rows)
     narrow = jnp.zeros((size, outputs), dtype)
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
@@ -351,7 +353,7 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     """
     index = state.cursor + jnp.arange(batch.lanes, dtype=jnp.int32)
     valid = index < state.count
-    panel = jax.tree.map(lambda a: a[jnp.minimum(index, state.count - 1)], state.now)
+    panel = queue.panels(state.now[jnp.minimum(index, state.count - 1)])
     example = panel.example
     lo, width = panel.edges[:, :1], jnp.diff(panel.edges)
     nodes = lo + width * table(problem.dtype, 0)[None]
@@ -380,9 +382,10 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     totals = _booked(state.totals, before, panel, seen, found, valid, accept, jump, peak)
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
     pieces = _pieces(problem, before, example, seen, share)
-    children, wide = queue.cut(panel, seen.known, worst, zoom, pieces)
-    wanted = wide & (valid & ~accept)[:, None]
-    then, then_count = queue.append(state.then, state.then_count, children, wanted)
+    children = queue.cut(panel, seen.known, worst, zoom, pieces)
+    wanted = (children[..., 1, 1] > children[..., 0, 1]) & (valid & ~accept)[:, None]
+    flat = children.reshape(-1, *children.shape[2:])
+    then, then_count = queue.append(state.then, state.then_count, flat, wanted.ravel())
     cursor = state.cursor + batch.lanes
     return _State(state.now, state.count, cursor, then, then_count, totals)
 
@@ -458,9 +461,9 @@ def _turn(problem: _Problem, batch: _Batch, state: _State) -> _State:
     to be cut among them, are within the bound, if these are plain embedded differences.
     """
     totals = state.totals
-    capacity = len(state.then.example)
+    capacity = len(state.then)
     waiting = jnp.arange(capacity, dtype=jnp.int32) < state.then_count
-    example = jnp.where(waiting, state.then.example, len(totals.open))
+    example = jnp.where(waiting, queue.owners(state.then), len(totals.open))
     children = jnp.zeros_like(totals.open).at[example].add(1, mode="drop")
     over = totals.counts[:, 0] + NODES * children > problem.max_evaluations
 
@@ -541,7 +544,8 @@ def _again(state: _State, which, probes) -> _State:
     were measured by was too large at first.
     """
     totals = state.totals
-    now, count = queue.add_whole(state.now, state.count, probes, which)
+    rows = queue.whole(probes, state.now.dtype)
+    now, count = queue.append(state.now, state.count, rows, which)
     clear = lambda a: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), 0, a)
     return state._replace(
         now=now,

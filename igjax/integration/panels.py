@@ -95,11 +95,26 @@ class Measured(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known along panels: both ends, the nodes, and the probes inside."""
+    """What is known along panels: at both ends, the nodes, and the probes inside."""
 
-    t: Any  # (panels, points), ascending
-    residual: Any  # (panels, points, outputs)
-    score: Any
+    table: Any  # (panels, points, 1 + 2 outputs): t, ascending, scores, residuals
+
+    @property
+    def t(self):
+        return self.table[..., 0]
+
+    @property
+    def points(self):
+        """Times and scores."""
+        return self.table[..., : 1 + self.table.shape[-1] // 2]
+
+    @property
+    def score(self):
+        return self.points[..., 1:]
+
+    @property
+    def residual(self):
+        return self.table[..., 1 + self.table.shape[-1] // 2 :]
 
 
 @functools.cache
@@ -393,9 +408,8 @@ def _profile(panel: Panels, width, samples: Samples, slope, probes) -> Known:
     residual = jnp.concatenate([jnp.zeros_like(start), residual, more], 1)
     scores = jnp.concatenate([start, scores, probed], 1)
     order = jnp.argsort(at, axis=1)[..., None]
-    known = jnp.concatenate([at[..., None], residual, scores], -1)
-    known = jnp.take_along_axis(known, order, 1)
-    return Known(known[..., 0], *jnp.split(known[..., 1:], 2, axis=-1))
+    known = jnp.concatenate([at[..., None], scores, residual], -1)
+    return Known(jnp.take_along_axis(known, order, 1))
 
 
 def _chebyshev(u):
