@@ -99,7 +99,7 @@ class _Totals(NamedTuple):
     most: Any  # what size was at the end of the first integration, if this is the second
     overlap: Any  # (examples, outputs): how much errors add up, 1 if each has its feature
     peak: Any  # (examples, outputs): largest |F| seen
-    counts: Any  # (examples, 2): gradients, jumps
+    counts: Any  # (examples, 4): gradients, jumps, accepted panels, those cut just now
     open: Any  # (examples,): panels in this generation
     again: Any  # integrated a second time
     contradicted: Any  # (examples, outputs)
@@ -323,7 +323,7 @@ def _start(problem: _Problem, size: int, probes) -> _State:
         most=narrow + jnp.inf,
         overlap=narrow + 1,
         peak=jnp.abs(probes).max(1),
-        counts=jnp.zeros((size, 2), jnp.int32),
+        counts=jnp.zeros((size, 4), jnp.int32),
         open=jnp.ones(size, jnp.int32),
         again=jnp.zeros(size, bool),
         stopped=jnp.zeros(size, bool),
@@ -399,8 +399,8 @@ def _pieces(problem: _Problem, before: _Totals, example, seen: Measured, share):
     over = MARGIN * seen.error.sum(-1) / share
     most = jnp.where(seen.rough, jnp.where(seen.even, queue.MOST, SOME), 2)
     wanted = jnp.ceil(jnp.minimum(over, most)).astype(jnp.int32).max(1)
-    room = (problem.max_evaluations - before.counts[example, 0]) // NODES
-    room = room // jnp.maximum(before.open[example], 1)
+    room = problem.max_evaluations - before.counts[example, 0]
+    room = jax.lax.div(room, NODES * jnp.maximum(before.open[example], 1))
     return jnp.clip(wanted, 2, jnp.clip(room, 2, queue.MOST))
 
 
@@ -423,27 +423,29 @@ def _booked(
     example, (value, error, unknown) = panel.example, found
     at = jnp.where(valid, example, len(totals.open))
 
-    def add(total, where, *amounts):
-        amount = jnp.stack([a.astype(total.dtype) for a in amounts], 1)
+    def add(total, where, amount):
+        amount = amount.astype(total.dtype)
         keep = where.reshape(-1, *[1] * (amount.ndim - 1))
         return total.at[at].add(jnp.where(keep, amount, 0), mode="drop")
 
     unit = before.unit[example]
     capped = lambda a: jnp.minimum(a, float(jnp.finfo(a.dtype).max) ** 0.45)
-    both = value, capped(error / unit[..., None]) ** 2
+    both = jnp.stack([value, capped(error / unit[..., None]) ** 2, seen.mass], 1)
     astray = jnp.where(jump[:, None], 0, capped(seen.astray / unit))
     spent = (error + unknown / max(value.shape[-1], 1)).sum(-1)
-    lone = spent, spent * seen.rough.astype(spent.dtype)
-    slot = totals.counts[example, 0] // NODES + queue.rank_within(at)
+    lone = [spent, spent * seen.rough.astype(spent.dtype)]
+    lone = jnp.stack([*lone, seen.steep, astray**2, unknown[..., 0]], 1)
+    slot = jax.lax.div(totals.counts[example, 0], jnp.int32(NODES)) + queue.rank_within(at)
+    counts = [jnp.full(len(at), NODES), jump, accept, ~accept]
     kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     return totals._replace(
-        done=add(totals.done, accept, *both, seen.mass),
-        pending=add(totals.pending, ~accept, *both),
-        spent=add(totals.spent, accept, *lone, seen.steep, astray**2, unknown[..., 0]),
-        pending_spent=add(totals.pending_spent, ~accept, *lone),
-        moments=add(totals.moments, accept, *seen.moments.swapaxes(0, 1)),
+        done=add(totals.done, accept, both),
+        pending=add(totals.pending, ~accept, both[:, :2]),
+        spent=add(totals.spent, accept, lone),
+        pending_spent=add(totals.pending_spent, ~accept, lone[:, :2]),
+        moments=add(totals.moments, accept, seen.moments),
         peak=totals.peak.at[at].max(peak, mode="drop"),
-        counts=add(totals.counts, valid, jnp.full(len(at), NODES, jnp.int32), jump),
+        counts=add(totals.counts, valid, jnp.stack([a.astype(jnp.int32) for a in counts], 1)),
         contradicted=totals.contradicted.at[at].max(seen.contradicts, mode="drop"),
         overlap=jnp.where(
             totals.counts[:, :1] > 0,
@@ -518,6 +520,7 @@ def _ended(totals: _Totals, drop, together, size, children) -> _Totals:
         pending=jnp.zeros_like(totals.pending),
         pending_spent=jnp.zeros_like(totals.pending_spent),
         mesh=jnp.where(to_be_cut, kept, totals.mesh),
+        counts=totals.counts.at[:, 3].set(0),
     )
 
 
@@ -526,13 +529,12 @@ def _overlap(totals: _Totals, measured, children):
 
     It falls as a power of their number. Of one panel the changes between its nodes tell.
     """
-    lo, hi = totals.mesh[..., 0], totals.mesh[..., 1]
-    used = (lo != hi).sum(1, dtype=jnp.int32)
-    cut = (lo > hi).sum(1, dtype=jnp.int32)
+    accepted, cut = totals.counts[:, 2], totals.counts[:, 3]
+    used = accepted + cut
     number, one = lambda a: a[:, None].astype(measured.dtype), (used == 1)[:, None]
     seen = jnp.where(one, totals.overlap, measured)
     count = jnp.where(one, NODES - 1, number(used))
-    power = divided(jnp.log(number(used - cut + children)), jnp.log(count))
+    power = divided(jnp.log(number(accepted + children)), jnp.log(count))
     return jnp.minimum(seen, 1) ** power
 
 
@@ -555,6 +557,7 @@ def _again(state: _State, which, probes) -> _State:
             spent=clear(totals.spent),
             moments=clear(totals.moments),
             mesh=clear(totals.mesh),
+            counts=totals.counts.at[:, 2].multiply(1 - which.astype(jnp.int32)),
             open=jnp.where(which, 1, totals.open),
             overlap=jnp.where(which[:, None], 1, totals.overlap),
             most=jnp.where(which[:, None], totals.size, totals.most),
@@ -574,7 +577,7 @@ def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
     gap = _gap(problem, batch, totals, values, errors)
     # Where there are jumps, and far more than rounding is unknown, they are the trouble.
     most = _limit(problem, batch, whole)
-    smooth = (totals.counts[:, 1:] == 0) | ((errors.sum(-1) <= most) & (gap <= most))
+    smooth = (totals.counts[:, 1:2] == 0) | ((errors.sum(-1) <= most) & (gap <= most))
     return Solution(
         values=values,
         error=errors * alone[..., None] + rounding[..., None] * share,

@@ -97,33 +97,25 @@ class Measured(NamedTuple):
 class Known(NamedTuple):
     """What is known along panels: at both ends, the nodes, and the probes inside."""
 
-    table: Any  # (panels, points, 1 + 2 outputs): t, ascending, scores, residuals
+    points: Any  # (panels, points, 1 + outputs): t, ascending, and scores
+    residual: Any  # (panels, points, outputs)
+    halves: Any  # (2, panels, points, outputs): the same by every other node
 
     @property
     def t(self):
-        return self.table[..., 0]
-
-    @property
-    def points(self):
-        """Times and scores."""
-        return self.table[..., : 1 + self.table.shape[-1] // 2]
+        return self.points[..., 0]
 
     @property
     def score(self):
         return self.points[..., 1:]
 
-    @property
-    def residual(self):
-        return self.table[..., 1 + self.table.shape[-1] // 2 :]
-
 
 @functools.cache
 def tables() -> tuple[np.ndarray, ...]:
-    """Kronrod nodes and, on [0, 1], four rules and four null rules; antiderivatives.
+    """Kronrod nodes and, on [0, 1], four rules and four null rules; polynomials.
 
-    Then what a polynomial through the seven nodes of Gauss is off by in its antiderivative;
-    and, of the one through these and of the one through the other eight, what it is off by
-    at the nodes, and its antiderivative.
+    Of those through all nodes, the seven of Gauss, and the other eight, the antiderivatives;
+    and, of the last two, what they are off by at the nodes.
     """
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
@@ -134,19 +126,15 @@ def tables() -> tuple[np.ndarray, ...]:
     three = _interpolating(t, [1, 7, 13])
     # Their sum of squares is, on steps at random places, the square error of Kronrod's.
     nulls = np.asarray(rule.error_weights[1:]) / rules.SAFETY
-    integral = _antiderivative(t)
-    at = 2 * np.append(t, 1.0) - 1
-    collocation = chebyshev.chebvander(at, NODES) @ integral
     powers = chebyshev.chebvander(2 * t - 1, NODES)
-    missed, halves = np.tile(np.eye(NODES), (2, 1, 1)), np.zeros((2, NODES + 1, NODES))
-    for half, first in enumerate((1, 0)):
-        some = slice(first, None, 2)
+    integrals, missed = np.zeros((3, NODES + 1, NODES)), np.tile(np.eye(NODES), (2, 1, 1))
+    integrals[0] = _antiderivative(t)
+    for half, some in enumerate((slice(1, None, 2), slice(0, None, 2))):
         n = len(t[some])
+        integrals[1 + half, : n + 1, some] = _antiderivative(t[some])
         missed[half, :, some] -= powers[:, :n] @ np.linalg.inv(powers[some, :n])
-        halves[half, : n + 1, some] = _antiderivative(t[some])
-    coarse = chebyshev.chebvander(at, NODES) @ halves[0]
     weights = np.concatenate([np.stack([k, g, pairs, three]), nulls])
-    return t, weights, integral, collocation, collocation - coarse, missed, halves
+    return t, weights, integrals, missed
 
 
 def _antiderivative(t) -> np.ndarray:
@@ -197,7 +185,7 @@ def measure(
     difference, astray, apart = _differences(rows, shrink)
     even, rough = _evenness(c) > EVEN, shrink == 1
     claimed = jnp.where(rough, COVER * difference.sum(-1), embedded)
-    residual = _residual(known, width, slope, shrink, noise, whole, steep)
+    residual = _residual(known, shrink, noise, whole, steep)
     unseen = _unseen(known, slope, noise, whole, steep)
     excess = jnp.maximum(jnp.maximum(residual - claimed, unseen), 0)
     return Measured(
@@ -285,11 +273,9 @@ def _evenness(c):
     return divided(change.sum(1), _norm(change, 1)) ** 2 / (NODES - 1)
 
 
-def _residual(known: Known, width, slope, shrink, noise, whole, steep):
+def _residual(known: Known, shrink, noise, whole, steep):
     """(b) The profile residual at the nodes, the end and the probes inside the panel."""
-    finer = table(slope.dtype, 4)
-    off = width[:, None, None] * jnp.abs(_dot("jk,pko->pjo", finer, slope))
-    expected = shrink * off.max(1)
+    expected = shrink * jnp.abs(known.halves[0] - known.residual).max(1)
     return amplified(jnp.abs(known.residual).max(1), expected + noise, whole, steep)
 
 
@@ -298,19 +284,13 @@ def _unseen(known: Known, slope, noise, whole, steep):
 
     Or beyond what the polynomial through its slopes may be off by; one node that lies in
     a step bends that as far as the step is high, so it is asked twice more, through every
-    other node, and what one node alone is off by is no excuse. Not so what F changes by
-    everywhere: steps are few, rounding is in all scores.
+    other node, and what one node alone is off by is no excuse.
     """
-    missed = jnp.abs(_dot("hjk,pko->hpjo", table(slope.dtype, 5), slope))
-    missed, ordered = jnp.sort(missed, axis=2), jnp.sort(slope, axis=1)
-    off = jnp.minimum(REACH * (ordered[:, -2] - ordered[:, 1]), 2 * missed[0, :, -1])
-    off = jnp.concatenate([off[None], HALF * missed[:, :, -2]])[:, :, None]
-
-    lo, width = known.t[:, :1], known.t[:, -1:] - known.t[:, :1]
-    basis = _chebyshev(2 * jnp.clip((known.t - lo) / width, 0, 1) - 1)
-    halves = _dot("nqj,hnk,qko->hqjo", basis, table(slope.dtype, 6), slope)
-    residuals = known.score[None] - width[None, ..., None] * halves
-    residuals = jnp.concatenate([known.residual[None], residuals])
+    missed = jnp.abs(_dot("hjk,pko->hpjo", table(slope.dtype, 3), slope))
+    slope, *missed = jnp.sort(jnp.concatenate([slope[None], missed]), axis=2)
+    off = [jnp.minimum(REACH * (slope[:, -2] - slope[:, 1]), 2 * missed[0][:, -1])]
+    off = jnp.stack(off + [HALF * half[:, -2] for half in missed])[:, :, None]
+    residuals = jnp.concatenate([known.residual[None], known.halves])
     change = jnp.abs(jnp.diff(residuals, axis=2))
     steps = jnp.diff(known.t, axis=1)[None, ..., None]
     unseen = jnp.maximum(change - noise[None, :, None] - steps * off, 0).max(0).sum(1)
@@ -360,8 +340,8 @@ def _contradicts(known: Known, expected):
     the rules let expect.
     """
     change, steps = jnp.diff(known.residual, axis=1), jnp.diff(known.t, axis=1)
-    total = change.sum(1)
-    even = total[:, None] * (steps / steps.sum(1, keepdims=True))[..., None]
+    total, width = known.residual[:, -1], known.t[:, -1:] - known.t[:, :1]
+    even = total[:, None] * (steps / width)[..., None]
     apart = jnp.abs(change - even).sum(1)
     return (jnp.abs(total) > 4 * expected) & (apart < jnp.abs(total) / 4)
 
@@ -385,31 +365,21 @@ def _profile(panel: Panels, width, samples: Samples, slope, probes) -> Known:
 
     The residual is the score minus the integral of the interpolated slope up to there.
     """
-    nodes, f = samples.nodes, samples.scores
-    integral, collocation = table(nodes.dtype, 2), table(nodes.dtype, 3)
-    lo, hi, start = panel.edges[:, :1], panel.edges[:, 1:], panel.scores[:, :1]
-    scale = width[:, None, None]
-    scores = jnp.concatenate([f, panel.scores[:, 1:]], 1)
-    residual = scores - start - scale * _dot("jk,pko->pjo", collocation, slope)
-
-    grid = jnp.asarray(probes_at()[None, 1:-1], nodes.dtype)
-    tau = (grid - lo) / width[:, None]
-    inside = (tau > 0) & (tau < 1)
-    basis = _chebyshev(2 * jnp.clip(tau, 0, 1) - 1)
-    probed = probes[:, 1:-1]
-    more = probed - start - scale * _dot("nqj,nk,qko->qjo", basis, integral, slope)
+    lo, hi = panel.edges[:, :1], panel.edges[:, 1:]
+    start, end = panel.scores[:, :1], panel.scores[:, 1:]
     # A probe outside the panel counts as one more copy of its end: an empty gap.
-    keep = inside[..., None]
-    more, probed = (
-        jnp.where(keep, more, residual[:, -1:]),
-        jnp.where(keep, probed, scores[:, -1:]),
-    )
-    at = jnp.concatenate([lo, nodes, hi, jnp.where(inside, grid, hi)], 1)
-    residual = jnp.concatenate([jnp.zeros_like(start), residual, more], 1)
-    scores = jnp.concatenate([start, scores, probed], 1)
-    order = jnp.argsort(at, axis=1)[..., None]
-    known = jnp.concatenate([at[..., None], scores, residual], -1)
-    return Known(jnp.take_along_axis(known, order, 1))
+    grid = jnp.asarray(probes_at()[None, 1:-1], lo.dtype)
+    inside = (grid > lo) & (grid < hi)
+    t = jnp.concatenate([lo, samples.nodes, hi, jnp.where(inside, grid, hi)], 1)
+    probed = jnp.where(inside[..., None], probes[:, 1:-1], end)
+    scores = jnp.concatenate([start, samples.scores, end, probed], 1)
+    points = row(jnp.concatenate([t[..., None], scores], -1), jnp.argsort(t, axis=1))
+
+    basis = _chebyshev(2 * jnp.clip((points[..., 0] - lo) / width[:, None], 0, 1) - 1)
+    integrals = _dot("nqj,hnk,qko->hqjo", basis, table(slope.dtype, 2), slope)
+    change = (points[..., 1:] - start)[None]
+    residual, *halves = change - width[None, :, None, None] * integrals
+    return Known(points, residual, jnp.stack(halves))
 
 
 def _chebyshev(u):
