@@ -89,8 +89,8 @@ class Solution(NamedTuple):
 class _Totals(NamedTuple):
     done: Any  # (examples, 3, outputs, features): values, squared errors, mass
     pending: Any  # values and squared errors of the panels cut in this generation
-    # (examples, 5, outputs): indicators, those of rough panels, integral of |slope|, astray
-    # squared, and by how much all features may be off together whatever else is known.
+    # (examples, 6, outputs): indicators, those of rough panels, integral of |slope|, astray
+    # squared, by how much all features may be off together whatever else is known, mass.
     spent: Any
     pending_spent: Any  # the first two of them, of the panels cut in this generation
     moments: Any  # (examples, 10, outputs): of the accepted, see `panels.disproportion`
@@ -309,13 +309,15 @@ def _start(problem: _Problem, size: int, probes) -> _State:
     most = math.ceil(problem.max_evaluations / NODES)
     outputs, features, dtype = problem.outputs, problem.features, problem.dtype
     rows = queue.whole(probes, dtype)
-    blank = queue.empty(rows, size * 3 * most + max(lanes_of(size) * queue.MOST, size))
+    # Whatever is appended is written with those rows that are not wanted behind it.
+    room = size * 3 * most + max(lanes_of(size) * queue.MOST, size)
+    blank = jnp.zeros((room, *rows.shape[1:]), dtype)
     first = blank.at[:size].set(rows)
     narrow = jnp.zeros((size, outputs), dtype)
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
         pending=jnp.zeros((size, 2, outputs, features), dtype),
-        spent=jnp.zeros((size, 5, outputs), dtype),
+        spent=jnp.zeros((size, 6, outputs), dtype),
         pending_spent=jnp.zeros((size, 2, outputs), dtype),
         moments=jnp.zeros((size, 10, outputs), dtype),
         unit=_unit(probes),
@@ -382,12 +384,10 @@ def _chunk(problem: _Problem, batch: _Batch, limit, before: _Totals, state: _Sta
     totals = _booked(state.totals, before, panel, seen, found, valid, accept, jump, peak)
     zoom = zoom & (seen.residual.sum(1) > seen.embedded.sum(1) / 2)
     pieces = _pieces(problem, before, example, seen, share)
-    children = queue.cut(panel, seen.known, worst, zoom, pieces)
-    wanted = (children[..., 1, 1] > children[..., 0, 1]) & (valid & ~accept)[:, None]
-    flat = children.reshape(-1, *children.shape[2:])
-    then, then_count = queue.append(state.then, state.then_count, flat, wanted.ravel())
-    cursor = state.cursor + batch.lanes
-    return _State(state.now, state.count, cursor, then, then_count, totals)
+    children, wide = queue.cut(panel, seen.known, worst, zoom, pieces)
+    wanted = wide & jnp.repeat(valid & ~accept, queue.MOST)
+    then = queue.append(state.then, state.then_count, children, wanted)
+    return _State(state.now, state.count, state.cursor + batch.lanes, *then, totals)
 
 
 def _pieces(problem: _Problem, before: _Totals, example, seen: Measured, share):
@@ -433,10 +433,10 @@ def _booked(
     both = jnp.stack([value, capped(error / unit[..., None]) ** 2, seen.mass], 1)
     astray = jnp.where(jump[:, None], 0, capped(seen.astray / unit))
     spent = (error + unknown / max(value.shape[-1], 1)).sum(-1)
-    lone = [spent, spent * seen.rough.astype(spent.dtype)]
-    lone = jnp.stack([*lone, seen.steep, astray**2, unknown[..., 0]], 1)
+    lone = [spent, spent * seen.rough.astype(spent.dtype), seen.steep, astray**2]
+    lone = jnp.stack([*lone, unknown[..., 0], seen.mass.sum(-1)], 1)
     slot = jax.lax.div(totals.counts[example, 0], jnp.int32(NODES)) + queue.rank_within(at)
-    counts = [jnp.full(len(at), NODES), jump, accept, ~accept]
+    counts = jnp.stack([jnp.ones_like(jump), jump, accept, ~accept], 1).astype(jnp.int32)
     kept = jnp.where(accept[:, None], panel.edges, panel.edges[:, ::-1])
     return totals._replace(
         done=add(totals.done, accept, both),
@@ -445,7 +445,7 @@ def _booked(
         pending_spent=add(totals.pending_spent, ~accept, lone[:, :2]),
         moments=add(totals.moments, accept, seen.moments),
         peak=totals.peak.at[at].max(peak, mode="drop"),
-        counts=add(totals.counts, valid, jnp.stack([a.astype(jnp.int32) for a in counts], 1)),
+        counts=add(totals.counts, valid, counts * jnp.array([NODES, 1, 1, 1], jnp.int32)),
         contradicted=totals.contradicted.at[at].max(seen.contradicts, mode="drop"),
         overlap=jnp.where(
             totals.counts[:, :1] > 0,
@@ -581,7 +581,7 @@ def _solution(problem: _Problem, batch: _Batch, totals: _Totals) -> Solution:
     return Solution(
         values=values,
         error=errors * alone[..., None] + rounding[..., None] * share,
-        together=errors.sum(-1) + jnp.where(mass.sum(-1) > 0, rounding, 0),
+        together=errors.sum(-1) + jnp.where(totals.spent[:, 5] > 0, rounding, 0),
         score=batch.probes[:, -1],
         baseline_score=batch.probes[:, 0],
         bound=_bound(batch, whole),
@@ -644,14 +644,14 @@ def _hopeless(problem: _Problem, batch: _Batch, totals: _Totals):
 
 def _own_rounding(problem: _Problem, totals: _Totals):
     tiny = float(jnp.finfo(problem.dtype).tiny)
-    mass = totals.done[:, 2].sum(-1)
+    mass = totals.spent[:, 5]
     own = NOISE * _eps(problem) * (totals.peak + mass) + tiny
     return own + (problem.eps - _eps(problem)) * mass  # of points in a narrower dtype
 
 
 def _cancel(totals: _Totals):
     """How many times features cancel in F, in what is done."""
-    return divided(totals.done[:, 2].sum(-1), totals.spent[:, 2])
+    return divided(totals.spent[:, 5], totals.spent[:, 2])
 
 
 def _eps(problem: _Problem) -> float:
@@ -678,7 +678,7 @@ def _gap(problem, batch: _Batch, totals: _Totals, values, errors):
     And slopes that are off in proportion are off in all features.
     """
     delta = jnp.abs(values.sum(-1) - (batch.probes[:, -1] - batch.probes[:, 0]))
-    mass, steep = totals.done[:, 2].sum(-1), totals.spent[:, 2]
+    mass, steep = totals.spent[:, 5], totals.spent[:, 2]
     floor = NOISE * _eps(problem) * (totals.peak + mass) + batch.coarse
     known = CAUTION * jnp.sqrt(totals.spent[:, 3]) * totals.unit
     strict = amplified(delta, floor, mass, steep)

@@ -103,10 +103,12 @@ class Known(NamedTuple):
 
     @property
     def t(self):
+        """When, of (panels, points)."""
         return self.points[..., 0]
 
     @property
     def score(self):
+        """Of (panels, points, outputs)."""
         return self.points[..., 1:]
 
 
@@ -114,7 +116,7 @@ class Known(NamedTuple):
 def tables() -> tuple[np.ndarray, ...]:
     """Kronrod nodes and, on [0, 1], four rules and four null rules; polynomials.
 
-    Of those through all nodes, the seven of Gauss, and the other eight, the antiderivatives;
+    Of those through all nodes, the seven of Gauss, and the other eight the antiderivatives;
     and, of the last two, what they are off by at the nodes.
     """
     rule = rules.gauss_kronrod(NODES)
@@ -176,18 +178,16 @@ def measure(
     scale, weights = width[:, None, None], table(c.dtype, 1)
     rows = scale[None] * _dot("rk,pkof->rpof", weights, c)
     mass = scale * over_nodes(weights[0], jnp.abs(c))
-    slope = c.sum(-1)  # (panels, nodes, outputs)
+    slope, whole = c.sum(-1), mass.sum(-1)  # (panels, nodes, outputs), (panels, outputs)
     embedded, shrink = _embedded(rows[:4], mass, judged)
     known = _profile(panel, width, samples, slope, probes)
-    whole = mass.sum(-1)
     noise = rounding + NOISE * float(jnp.finfo(c.dtype).eps) * whole
     steep = width[:, None] * over_nodes(weights[0], jnp.abs(slope))
     difference, astray, apart = _differences(rows, shrink)
     even, rough = _evenness(c) > EVEN, shrink == 1
     claimed = jnp.where(rough, COVER * difference.sum(-1), embedded)
     residual = _residual(known, shrink, noise, whole, steep)
-    unseen = _unseen(known, slope, noise, whole, steep)
-    excess = jnp.maximum(jnp.maximum(residual - claimed, unseen), 0)
+    excess = jnp.maximum(residual - claimed, _unseen(known, slope, noise, whole, steep))
     return Measured(
         kronrod=rows[0],
         mass=mass,
@@ -400,7 +400,7 @@ def over_nodes(weights, a):
 
 def divided(a, b):
     """The quotient a / b, and a where b is 0."""
-    return a / jnp.where(b == 0, 1, b)
+    return a / (b + (b == 0).astype(b.dtype))
 
 
 def shares(mass):

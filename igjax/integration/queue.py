@@ -25,11 +25,6 @@ def whole(probes, dtype):
     return jnp.concatenate([*both, probes[:, jnp.array([0, -1])].astype(dtype)], -1)
 
 
-def empty(rows, capacity: int):
-    """A queue with room for so many rows, and for those of one more batch of children."""
-    return jnp.zeros((capacity, *rows.shape[1:]), rows.dtype)
-
-
 def panels(rows) -> Panels:
     """What rows say."""
     return Panels(rows[..., 1], rows[..., 2:], owners(rows))
@@ -41,7 +36,7 @@ def owners(rows):
 
 
 def cut(panel: Panels, known: Known, worst, zoom, pieces):
-    """The children of each panel, up to `MOST`, as rows; those of no width are none.
+    """The children of each panel, `MOST` rows, and which are wider than nothing.
 
     Either the worst gap and what is beside it, or so many pieces, as even as known scores
     allow.
@@ -56,7 +51,9 @@ def cut(panel: Panels, known: Known, worst, zoom, pieces):
     points = row(known.points, jnp.where(zoom[:, None], gap, nearest))
     example = jnp.broadcast_to(panel.example[:, None, None], (*points.shape[:2], 1))
     points = jnp.concatenate([example.astype(points.dtype), points], -1)
-    return jnp.stack([points[:, :-1], points[:, 1:]], 2)
+    rows = jnp.stack([points[:, :-1], points[:, 1:]], 2)
+    rows = rows.reshape(-1, *rows.shape[2:])
+    return rows, rows[:, 1, 1] > rows[:, 0, 1]
 
 
 def append(queue, count, rows, wanted):

@@ -208,8 +208,9 @@ def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count):
     exact = np.concatenate([np.full((300, 1), expected), steps], 1)
     for tolerance in (5e-2, 1e-2):
         # Thirty of them are found one by one, and cost a little more than the budget.
-        attribute = jax.vmap(explain(f, tolerance, max_evaluations=4500), (None, None, 0, 0, 0))
-        result = quickly(attribute)(x, 0.0, place, height, width)
+        attribute = explain(f, tolerance, max_evaluations=4500)
+        attribute = quickly(jax.vmap(attribute, (None, None, 0, 0, 0)))
+        result = attribute(x, 0.0, place, height, width)
         assert keeps_promise(result, exact, tolerance)[result.converged].all()
         assert np.mean(result.converged) >= 0.95
 
