@@ -48,18 +48,23 @@ def _compiled(function, *args) -> Callable[[], np.ndarray]:
     return lambda: np.asarray(jax.tree.leaves(compiled(*args))[0])
 
 
+def explained(case: Case, rule, chunk_size: int | None = None, inputs: int | None = None):
+    """Integrated Gradients of the first inputs: the whole result, at each call."""
+    import igjax
+
+    attribute = igjax.integrated_gradients(case.f, rule=rule, chunk_size=chunk_size)
+    explain = jax.vmap(attribute, in_axes=(0, None, 0, None))
+    x, labels = case.inputs[:inputs], case.labels[:inputs]
+    args = jax.device_put((x, np.zeros_like(x[0]), labels, case.params))
+    compiled = jax.jit(explain).lower(*args).compile()
+    return lambda: jax.block_until_ready(compiled(*args))
+
+
 def _igjax(case: Case, chunk_size: int | None):
     import igjax
 
-    rule = igjax.rules.gauss_legendre(NODES)
-    attribute = igjax.integrated_gradients(case.f, rule=rule, chunk_size=chunk_size)
-    explain = jax.vmap(attribute, in_axes=(0, None, 0, None))
-    args = jax.device_put(
-        (case.inputs, np.zeros_like(case.inputs[0]), case.labels, case.params)
-    )
-    compiled = jax.jit(explain).lower(*args).compile()
-    # The whole result is computed: error, delta and both scores as well.
-    return lambda: np.asarray(jax.block_until_ready(compiled(*args)).values)
+    run = explained(case, igjax.rules.gauss_legendre(NODES), chunk_size)
+    return lambda: np.asarray(run().values)
 
 
 def _bare(case: Case, setting: tuple[str, int]):

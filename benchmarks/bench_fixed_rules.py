@@ -30,7 +30,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from _competitors import COMPETITORS, reference
+from _competitors import COMPETITORS, explained, reference
 from _models import NAMES, make
 
 SLOW_SECONDS = 20.0  # a competitor slower than this is run once
@@ -38,6 +38,7 @@ CAPTUM_BARS = {"mlp": 6.5, "cnn": 2.2, "lstm": 1.0, "transformer": 1.0}
 BARE_BARS = {"mlp": 0.5, "text": 0.6}  # an affine prefix is evaluated once
 BARE_BAR = 1.05
 OVERHEAD_BAR_SECONDS = 1e-3
+DEFAULT_BAR = 1.3
 
 
 def cores() -> int:
@@ -170,6 +171,27 @@ def bench(model: str, repeats: int, with_memory: bool) -> dict[str, float]:
     return ratios
 
 
+def default_rule(model: str, repeats: int) -> None:
+    """Print what the default rule takes, over a fixed one of as many gradients."""
+    import igjax
+
+    case = make(model)
+    for inputs in (1, len(case.inputs)):
+        adaptive = explained(case, igjax.rules.adaptive(), inputs=inputs)
+        gradients = float(np.mean(adaptive().evaluations))
+        rule = igjax.rules.gauss_legendre(round(gradients))
+        runs = adaptive, explained(case, rule, inputs=inputs)
+        for run in runs:
+            run()
+        pairs = [[timed(run) for run in runs] for _ in range(repeats)]
+        ratio = statistics.median(ours / fixed for ours, fixed in pairs)
+        verdict = "pass" if ratio <= DEFAULT_BAR else "MISS"
+        print(
+            f"  default rule, {inputs} inputs: {gradients:.0f} gradients, {ratio:.2f} x"
+            f" a fixed rule of as many, at most {DEFAULT_BAR}: {verdict}"
+        )
+
+
 def judge(model: str, ratios: dict[str, float]) -> None:
     """Print the bars of one model with pass or MISS."""
     bare = 1 / ratios["bare jit(vmap(grad))"]
@@ -197,6 +219,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="3 repeats, no memory")
     parser.add_argument("--cores", type=int, default=0, help="pin to so many cores")
+    parser.add_argument("--default-rule", action="store_true", help="nothing but its rows")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     pin(args.cores)
@@ -209,7 +232,11 @@ def main() -> None:
     print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}, 50 nodes")
     for model in args.models:
         repeats = 3 if args.quick else args.repeats
-        judge(model, bench(model, repeats, with_memory=not args.quick))
+        if not args.default_rule:
+            judge(model, bench(model, repeats, with_memory=not args.quick))
+        default_rule(model, repeats)
+    if args.default_rule:
+        return
     print("\noverhead of one call on a trivial f (bar 1 ms)")
     for name, seconds in overhead().items():
         verdict = "pass" if seconds < OVERHEAD_BAR_SECONDS else "MISS"

@@ -445,7 +445,7 @@ def _booked(
         pending_spent=add(totals.pending_spent, ~accept, lone[:, :2]),
         moments=add(totals.moments, accept, seen.moments),
         peak=totals.peak.at[at].max(peak, mode="drop"),
-        counts=add(totals.counts, valid, counts * jnp.array([NODES, 1, 1, 1], jnp.int32)),
+        counts=add(totals.counts, valid, counts * jnp.array([[NODES, 1, 1, 1]], jnp.int32)),
         contradicted=totals.contradicted.at[at].max(seen.contradicts, mode="drop"),
         overlap=jnp.where(
             totals.counts[:, :1] > 0,
