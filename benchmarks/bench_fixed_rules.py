@@ -232,7 +232,9 @@ def main() -> None:
     print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}, 50 nodes")
     for model in args.models:
         repeats = 3 if args.quick else args.repeats
-        if not args.default_rule:
+        if args.default_rule:
+            print(f"\n{model}")
+        else:
             judge(model, bench(model, repeats, with_memory=not args.quick))
         default_rule(model, repeats)
     if args.default_rule:
