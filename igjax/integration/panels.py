@@ -37,6 +37,7 @@ JITTER = 4.0  # rounding of t in a panel, in units of eps times its largest cont
 REACH = 0.5  # share of the range of slopes by which the interpolated one may be off
 HALF = 10.0  # the same, in units of what all but one node say of every other node
 DOUBT = 10.0  # how often, at least, a change of F counts that no slope in the panel shows
+GRAIN = 4.0  # how many typical changes of F between neighboring scores are none
 EVEN = 0.5  # in which share of a panel contributions change, if it is full of kinks
 FEW = 1.25  # what is added where null rules differ, as they do if they say one thing
 RANDOM = 1.35  # makes that of a rough panel cover what is random in all features
@@ -117,7 +118,8 @@ def tables() -> tuple[np.ndarray, ...]:
     """Kronrod nodes and, on [0, 1], four rules and four null rules; polynomials.
 
     Of those through all nodes, the seven of Gauss, and the other eight the antiderivatives;
-    and, of the last two, what they are off by at the nodes.
+    and, of the last two, what they are off by at the nodes. Last, Chebyshev polynomials at
+    the lower end, the nodes and the upper end.
     """
     rule = rules.gauss_kronrod(NODES)
     t, k = np.asarray(rule.nodes), np.asarray(rule.weights)
@@ -136,7 +138,8 @@ def tables() -> tuple[np.ndarray, ...]:
         integrals[1 + half, : n + 1, some] = _antiderivative(t[some])
         missed[half, :, some] -= powers[:, :n] @ np.linalg.inv(powers[some, :n])
     weights = np.concatenate([np.stack([k, g, pairs, three]), nulls])
-    return t, weights, integrals, missed
+    at = chebyshev.chebvander(2 * np.concatenate([[0], t, [1]]) - 1, NODES).T
+    return t, weights, integrals, missed, at
 
 
 def _antiderivative(t) -> np.ndarray:
@@ -284,7 +287,8 @@ def _unseen(known: Known, slope, noise, whole, steep):
 
     Or beyond what the polynomial through its slopes may be off by; one node that lies in
     a step bends that as far as the step is high, so it is asked twice more, through every
-    other node, and what one node alone is off by is no excuse.
+    other node, and what one node alone is off by is no excuse. Not so what F changes by
+    everywhere: steps are few, rounding is in all scores.
     """
     missed = jnp.abs(_dot("hjk,pko->hpjo", table(slope.dtype, 3), slope))
     slope, *missed = jnp.sort(jnp.concatenate([slope[None], missed]), axis=2)
@@ -293,7 +297,9 @@ def _unseen(known: Known, slope, noise, whole, steep):
     residuals = jnp.concatenate([known.residual[None], known.halves])
     change = jnp.abs(jnp.diff(residuals, axis=2))
     steps = jnp.diff(known.t, axis=1)[None, ..., None]
-    unseen = jnp.maximum(change - noise[None, :, None] - steps * off, 0).max(0).sum(1)
+    grain = GRAIN * jnp.sqrt(change[0]).mean(1, keepdims=True) ** 2
+    allowed = jnp.maximum(noise[None, :, None] + steps * off, grain[None])
+    unseen = jnp.maximum(change - allowed, 0).max(0).sum(1)
     return jnp.maximum(DOUBT * unseen, amplified(unseen, 0, whole, steep))
 
 
@@ -373,13 +379,16 @@ def _profile(panel: Panels, width, samples: Samples, slope, probes) -> Known:
     t = jnp.concatenate([lo, samples.nodes, hi, jnp.where(inside, grid, hi)], 1)
     probed = jnp.where(inside[..., None], probes[:, 1:-1], end)
     scores = jnp.concatenate([start, samples.scores, end, probed], 1)
-    points = row(jnp.concatenate([t[..., None], scores], -1), jnp.argsort(t, axis=1))
 
-    basis = _chebyshev(2 * jnp.clip((points[..., 0] - lo) / width[:, None], 0, 1) - 1)
+    tau = jnp.where(inside, (grid - lo) / width[:, None], 1)
+    own = jnp.broadcast_to(table(lo.dtype, 4)[:, None], (NODES + 1, len(t), NODES + 2))
+    basis = jnp.concatenate([own, _chebyshev(2 * tau - 1)], -1)
     integrals = _dot("nqj,hnk,qko->hqjo", basis, table(slope.dtype, 2), slope)
-    change = (points[..., 1:] - start)[None]
-    residual, *halves = change - width[None, :, None, None] * integrals
-    return Known(points, residual, jnp.stack(halves))
+    residuals = (scores - start)[None] - width[None, :, None, None] * integrals
+    known = jnp.concatenate([t[..., None], scores, *residuals], -1)
+    known, outputs = row(known, jnp.argsort(t, axis=1)), scores.shape[-1]
+    residual, *halves = jnp.split(known[..., 1 + outputs :], 3, axis=-1)
+    return Known(known[..., : 1 + outputs], residual, jnp.stack(halves))
 
 
 def _chebyshev(u):
