@@ -135,6 +135,14 @@ def overhead() -> dict[str, float]:
     return medians
 
 
+def print_overhead() -> None:
+    """Print what a call costs besides f, with pass or MISS."""
+    print("\noverhead of one call on a trivial f (bar 1 ms)")
+    for name, seconds in overhead().items():
+        verdict = "pass" if seconds < OVERHEAD_BAR_SECONDS else "MISS"
+        print(f"  {name:20s} {1e6 * seconds:7.0f} microseconds: {verdict}")
+
+
 def bench(model: str, repeats: int, with_memory: bool) -> dict[str, float]:
     """Print the table of one model; return the times of each over those of igjax."""
     case = make(model)
@@ -187,8 +195,8 @@ def default_rule(model: str, repeats: int) -> None:
         ratio = statistics.median(ours / fixed for ours, fixed in pairs)
         verdict = "pass" if ratio <= DEFAULT_BAR else "MISS"
         print(
-            f"  default rule, {inputs} inputs: {gradients:.0f} gradients, {ratio:.2f} x"
-            f" a fixed rule of as many, at most {DEFAULT_BAR}: {verdict}"
+            f"  default rule, {model}, {inputs} inputs: {gradients:.0f} gradients,"
+            f" {ratio:.2f} x a fixed rule of as many, at most {DEFAULT_BAR}: {verdict}"
         )
 
 
@@ -232,17 +240,11 @@ def main() -> None:
     print(f"{device()}, jax {jax.__version__} on {jax.default_backend()}, 50 nodes")
     for model in args.models:
         repeats = 3 if args.quick else args.repeats
-        if args.default_rule:
-            print(f"\n{model}")
-        else:
+        if not args.default_rule:
             judge(model, bench(model, repeats, with_memory=not args.quick))
         default_rule(model, repeats)
-    if args.default_rule:
-        return
-    print("\noverhead of one call on a trivial f (bar 1 ms)")
-    for name, seconds in overhead().items():
-        verdict = "pass" if seconds < OVERHEAD_BAR_SECONDS else "MISS"
-        print(f"  {name:20s} {1e6 * seconds:7.0f} microseconds: {verdict}")
+    if not args.default_rule:
+        print_overhead()
 
 
 if __name__ == "__main__":

@@ -308,11 +308,8 @@ def lanes_of(examples: int) -> int:
 def _start(problem: _Problem, size: int, probes) -> _State:
     most = math.ceil(problem.max_evaluations / NODES)
     outputs, features, dtype = problem.outputs, problem.features, problem.dtype
-    rows = queue.whole(probes, dtype)
-    # Whatever is appended is written with those rows that are not wanted behind it.
-    room = size * 3 * most + max(lanes_of(size) * queue.MOST, size)
-    blank = jnp.zeros((room, *rows.shape[1:]), dtype)
-    first = blank.at[:size].set(rows)
+    batch = lanes_of(size) * queue.MOST
+    first, blank = queue.first(queue.whole(probes), size * 3 * most, batch)
     narrow = jnp.zeros((size, outputs), dtype)
     totals = _Totals(
         done=jnp.zeros((size, 3, outputs, features), dtype),
@@ -546,8 +543,7 @@ def _again(state: _State, which, probes) -> _State:
     were measured by was too large at first.
     """
     totals = state.totals
-    rows = queue.whole(probes, state.now.dtype)
-    now, count = queue.append(state.now, state.count, rows, which)
+    now, count = queue.append(state.now, state.count, queue.whole(probes), which)
     clear = lambda a: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), 0, a)
     return state._replace(
         now=now,

@@ -130,7 +130,8 @@ def tables() -> tuple[np.ndarray, ...]:
     three = _interpolating(t, [1, 7, 13])
     # Their sum of squares is, on steps at random places, the square error of Kronrod's.
     nulls = np.asarray(rule.error_weights[1:]) / rules.SAFETY
-    powers = chebyshev.chebvander(2 * t - 1, NODES)
+    at = chebyshev.chebvander(2 * np.concatenate([[0], t, [1]]) - 1, NODES)
+    powers = at[1:-1]
     integrals, missed = np.zeros((3, NODES + 1, NODES)), np.tile(np.eye(NODES), (2, 1, 1))
     integrals[0] = _antiderivative(t)
     for half, some in enumerate((slice(1, None, 2), slice(0, None, 2))):
@@ -138,8 +139,7 @@ def tables() -> tuple[np.ndarray, ...]:
         integrals[1 + half, : n + 1, some] = _antiderivative(t[some])
         missed[half, :, some] -= powers[:, :n] @ np.linalg.inv(powers[some, :n])
     weights = np.concatenate([np.stack([k, g, pairs, three]), nulls])
-    at = chebyshev.chebvander(2 * np.concatenate([[0], t, [1]]) - 1, NODES).T
-    return t, weights, integrals, missed, at
+    return t, weights, integrals, missed, at.T
 
 
 def _antiderivative(t) -> np.ndarray:

@@ -13,16 +13,26 @@ from igjax.integration.panels import Known, Panels, row
 MOST = 24  # pieces that a panel is cut into at once
 
 
-def whole(probes, dtype):
+def first(rows, capacity: int, batch: int):
+    """A queue that begins with these rows, and an empty one, with room for so many.
+
+    What is appended, up to `batch` rows, is written with those that are not wanted behind.
+    """
+    room = capacity + max(batch, len(rows))
+    blank = jnp.zeros((room, *rows.shape[1:]), rows.dtype)
+    return blank.at[: len(rows)].set(rows), blank
+
+
+def whole(probes):
     """The whole path of each example as one row: (examples, 2, 2 + outputs).
 
     Of both ends: the example, t, and the scores.
     """
-    size = len(probes)
+    size, dtype = len(probes), probes.dtype
     example = jnp.arange(size, dtype=dtype)[:, None, None]
     ends = jnp.arange(2, dtype=dtype)[None, :, None]
     both = [jnp.broadcast_to(a, (size, 2, 1)) for a in (example, ends)]
-    return jnp.concatenate([*both, probes[:, jnp.array([0, -1])].astype(dtype)], -1)
+    return jnp.concatenate([*both, probes[:, jnp.array([0, -1])]], -1)
 
 
 def panels(rows) -> Panels:

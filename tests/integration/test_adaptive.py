@@ -187,8 +187,8 @@ def test_steps_among_kinks_are_never_promised_wrongly():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 12, 30])
-def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count):
+@pytest.mark.parametrize(("count", "budget"), [(1, 3000), (12, 3000), (30, 4500)])
+def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count, budget):
     # Each in a feature of its own, or, if it is one, in two that cancel ten times. No two
     # of them are so near to each other that they may cancel between two samples.
     generator = np.random.default_rng(count)
@@ -207,8 +207,8 @@ def test_steps_beside_a_smooth_score_are_never_promised_wrongly(count):
     steps = (cancel[:, None] * change[:, None]).reshape(300, -1)
     exact = np.concatenate([np.full((300, 1), expected), steps], 1)
     for tolerance in (5e-2, 1e-2):
-        # Thirty of them are found one by one, and cost a little more than the budget.
-        attribute = explain(f, tolerance, max_evaluations=4500)
+        # Thirty are found one by one, and cost a little more than the default budget.
+        attribute = explain(f, tolerance, max_evaluations=budget)
         attribute = quickly(jax.vmap(attribute, (None, None, 0, 0, 0)))
         result = attribute(x, 0.0, place, height, width)
         assert keeps_promise(result, exact, tolerance)[result.converged].all()
